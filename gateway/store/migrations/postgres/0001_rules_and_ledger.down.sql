@@ -1,0 +1,17 @@
+DROP TABLE journal;
+DROP TABLE tag_lock;
+DROP TABLE reservation;
+DROP TABLE tag;
+DROP TABLE manifest_reference;
+DROP TABLE manifest;
+DROP TABLE link;
+DROP TABLE blob;
+DROP TABLE upload;
+DROP TABLE scope_set;
+DROP TABLE robot_grant;
+DROP TABLE robot_secret;
+DROP TABLE robot;
+DROP TABLE project;
+DROP TABLE signing_key;
+DROP TABLE deployment;
+DROP TABLE rule_generation;

@@ -1,0 +1,22 @@
+//! The only SQL: what the rules need to be kept, in SQLite or PostgreSQL, and the cache through which the data path reads it.
+//!
+//! It never decides anything: it keeps what it is given and says what it holds, or that it cannot.
+
+mod cached;
+mod journal;
+mod key;
+mod ledger;
+mod postgres;
+mod project;
+mod robot;
+mod row;
+mod session;
+mod sql;
+mod sqlite;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+#[cfg(test)]
+mod tests;
+
+pub use cached::CachedStore;
+pub use sql::{OpenError, SqlStore, open};

@@ -1,0 +1,38 @@
+//! What PostgreSQL wants of its own: limits for each session, and a database in UTF-8.
+
+use crate::sql::{OpenError, failed, migrate};
+use portcullis_tenancy::store::Result;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::Migrator;
+use sqlx::{AnyPool, ConnectOptions, Connection, Executor};
+use std::str::FromStr;
+
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Limits are the server's, so that what this side gave up does not go on over there. `READ COMMITTED` is what the
+/// transactions are written for: each statement sees what was committed before the lock that it waited for was given.
+const SESSION: &str = "SET statement_timeout = '10s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'; \
+    SET default_transaction_isolation = 'read committed'";
+
+pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<AnyPool> {
+    // Neither the URL nor its parts are shown: it may hold a password.
+    let options = AnyConnectOptions::from_str(url)
+        .map_err(|_| OpenError::Url("it does not parse as postgres://user@host/database".into()))?;
+
+    let mut connection = options.connect().await.map_err(failed)?;
+    let encoding: String = sqlx::query_scalar("SELECT current_setting('server_encoding')")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(failed)?;
+    if encoding != "UTF8" {
+        return Err(OpenError::Encoding(encoding).into());
+    }
+    // Nodes that start at once queue on the migrator's advisory lock; a session of its own gives it back whatever happens.
+    migrate(&MIGRATIONS, &mut connection).await?;
+    connection.close().await.map_err(failed)?;
+
+    pool.after_connect(|connection, _| Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) }))
+        .connect_with(options)
+        .await
+        .map_err(failed)
+}

@@ -1,0 +1,84 @@
+//! What ends by itself: uploads under way, stored scope sets, and the sweep that takes away what has ended.
+
+use crate::row;
+use crate::sql::SqlStore;
+use portcullis_oci::RepositoryName;
+use portcullis_tenancy::ledger::Upload;
+use portcullis_tenancy::store::Result;
+use portcullis_tenancy::token::ScopeSet;
+use portcullis_tenancy::{ProjectId, RobotId, Timestamp};
+use sqlx::any::AnyRow;
+use sqlx::query;
+
+/// Rows of a kind that one sweep takes; the next one goes on.
+const SWEEP: i64 = 10_000;
+
+pub(crate) async fn open_upload(store: &SqlStore, upload: &Upload) -> Result<()> {
+    let insert = query("INSERT INTO upload (id, project_id, repository, robot_id, started_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(&*upload.id)
+        .bind(&*upload.project.0)
+        .bind(upload.repository.as_str())
+        .bind(&*upload.robot.0)
+        .bind(upload.started_at.as_millisecond())
+        .bind(upload.expires_at.as_millisecond());
+    store.execute(insert).await.map(|_| ())
+}
+
+pub(crate) async fn upload(store: &SqlStore, id: &str) -> Result<Option<Upload>> {
+    let find = query("SELECT id, project_id, repository, robot_id, started_at, expires_at FROM upload WHERE id = $1");
+    store.optional(find.bind(id), read_upload).await
+}
+
+pub(crate) async fn close_upload(store: &SqlStore, id: &str) -> Result<()> {
+    store.execute(query("DELETE FROM upload WHERE id = $1").bind(id)).await.map(|_| ())
+}
+
+pub(crate) async fn add_scope_set(store: &SqlStore, set: &ScopeSet) -> Result<()> {
+    // The id is the digest of the contents: an equal id has equal contents.
+    let keep = query(
+        "INSERT INTO scope_set (id, contents, expires_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at \
+         WHERE scope_set.expires_at < excluded.expires_at",
+    );
+    let keep = keep.bind(&*set.id).bind(set.to_json()).bind(set.expires_at.as_millisecond());
+    store.execute(keep).await.map(|_| ())
+}
+
+pub(crate) async fn scope_set(store: &SqlStore, id: &str) -> Result<Option<ScopeSet>> {
+    let find = query("SELECT id, contents, expires_at FROM scope_set WHERE id = $1").bind(id);
+    store.optional(find, read_scope_set).await
+}
+
+pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
+    let ended = [
+        "DELETE FROM upload WHERE id IN (SELECT id FROM upload WHERE expires_at < $1 LIMIT $2)",
+        "DELETE FROM scope_set WHERE id IN (SELECT id FROM scope_set WHERE expires_at < $1 LIMIT $2) AND expires_at < $1",
+    ];
+    let mut write = store.hold().await?;
+    let mut swept = 0_u64;
+    for sql in ended {
+        swept = swept.saturating_add(write.execute(query(sql).bind(now.as_millisecond()).bind(SWEEP)).await?);
+    }
+    // Locks that nobody gave back. Whoever holds one past its end has lost it already.
+    let locks = query(
+        "DELETE FROM tag_lock WHERE (project_id, repository, tag) IN \
+         (SELECT project_id, repository, tag FROM tag_lock WHERE expires_at < $1 LIMIT $2) AND expires_at < $1",
+    );
+    write.execute(locks.bind(now.as_millisecond()).bind(SWEEP)).await?;
+    write.commit().await?;
+    Ok(swept)
+}
+
+fn read_upload(row: &AnyRow) -> Result<Upload> {
+    Ok(Upload {
+        id: row::boxed(row, "id")?,
+        project: ProjectId(row::boxed(row, "project_id")?),
+        repository: row::parse(row, "repository", RepositoryName::parse)?,
+        robot: RobotId(row::boxed(row, "robot_id")?),
+        started_at: row::time(row, "started_at")?,
+        expires_at: row::time(row, "expires_at")?,
+    })
+}
+
+fn read_scope_set(row: &AnyRow) -> Result<ScopeSet> {
+    ScopeSet::from_json(&row::text(row, "id")?, &row::text(row, "contents")?, row::time(row, "expires_at")?)
+}

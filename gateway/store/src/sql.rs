@@ -1,0 +1,263 @@
+//! One store for both databases: how it is opened, and the transactions that its queries run in.
+//!
+//! The SQL is what SQLite and PostgreSQL have in common; what they have not is in `sqlite.rs` and `postgres.rs`.
+
+mod calls;
+
+use crate::{postgres, row, sqlite};
+use futures_util::TryStreamExt;
+use portcullis_tenancy::store::Result;
+use portcullis_tenancy::{StoreError, Timestamp};
+use sqlx::any::{Any, AnyArguments, AnyPoolOptions, AnyRow};
+use sqlx::error::ErrorKind;
+use sqlx::migrate::MigrateError;
+use sqlx::{AnyConnection, AnyPool, Transaction};
+use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Longest wait for one call: for a connection, the locks and the answers together.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Longest wait for an opened store, another node's migrations included.
+const OPEN: Duration = Duration::from_secs(60);
+/// Longest wait for a connection of the pool.
+const ACQUIRE: Duration = Duration::from_secs(5);
+/// Most rows that one call returns; more is an error, never a silent cut.
+const MAX_ROWS: usize = 100_000;
+
+/// A query of either database.
+pub(crate) type Query<'q> = sqlx::query::Query<'q, Any, AnyArguments>;
+
+/// A select that ends one row past [`MAX_ROWS`], so that too many rows are noticed.
+macro_rules! bounded {
+    ($($sql:expr),+ $(,)?) => { concat!($($sql),+, " LIMIT 100001") };
+}
+pub(crate) use bounded;
+
+/// Why a store cannot be opened. It stands inside [`StoreError::Failed`].
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is of neither database.
+    #[error("store.url begins with sqlite:// or postgres://")]
+    Scheme,
+    /// The URL's rest makes no sense.
+    #[error("store.url: {0}")]
+    Url(String),
+    /// A newer version has migrated the database.
+    #[error(
+        "its schema has the migration {0}, which this version of Portcullis does not know: start the newer version, or let it roll the schema back first"
+    )]
+    NewerSchema(i64),
+    /// A migration in the database is not the one in this binary.
+    #[error(
+        "its migration {0} differs from the one in this version of Portcullis: the database belongs to another build"
+    )]
+    OtherSchema(i64),
+    /// A migration failed, and was rolled back.
+    #[error("its schema could not be brought up to date: {0}")]
+    Migration(#[source] MigrateError),
+    /// The database's file.
+    #[error("{path}: {error}")]
+    File {
+        /// Its path.
+        path: String,
+        /// What went wrong.
+        error: std::io::Error,
+    },
+    /// The file lies where SQLite cannot share memory, on a network's file system for one.
+    #[error("SQLite cannot keep a write-ahead log where the file lies (it stays in mode {0}); use a local disk")]
+    Journal(String),
+    /// The server does not answer.
+    #[error("it could not be opened within {} s", OPEN.as_secs())]
+    Late,
+    /// The database is set up in a way that would corrupt names.
+    #[error("the database's encoding is {0}; Portcullis needs UTF8 (create the database with ENCODING 'UTF8')")]
+    Encoding(String),
+}
+
+/// A list is longer than one call may return.
+#[derive(Debug, thiserror::Error)]
+#[error("there are more than {MAX_ROWS} rows")]
+struct TooMany;
+
+/// The store in SQLite or PostgreSQL.
+pub struct SqlStore {
+    pool: AnyPool,
+    /// SQLite takes one writer at a time; a queue in here is fair and does not spin, unlike the file's lock.
+    turns: Option<Semaphore>,
+}
+
+/// Opens the store that the URL names, makes it where it is a SQLite file that is not there yet, and brings its schema up to date.
+///
+/// Several nodes and commands may do so at the same time.
+pub async fn open(url: &str, max_connections: u32) -> Result<SqlStore> {
+    sqlx::any::install_default_drivers();
+    let options = AnyPoolOptions::new().max_connections(max_connections.max(2)).acquire_timeout(ACQUIRE);
+    let opening = async {
+        match url.split_once("://").map(|(scheme, _)| scheme) {
+            Some("sqlite") => {
+                let pool = sqlite::open(url, options).await?;
+                Ok(SqlStore { pool, turns: Some(Semaphore::new(1)) })
+            }
+            Some("postgres" | "postgresql") => Ok(SqlStore { pool: postgres::open(url, options).await?, turns: None }),
+            _ => Err(OpenError::Scheme.into()),
+        }
+    };
+    tokio::time::timeout(OPEN, opening).await.map_err(|_| OpenError::Late)?
+}
+
+impl SqlStore {
+    /// Closes all connections once their calls are done; later calls fail.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// PostgreSQL's clock, with which all nodes on it can compare theirs; none for SQLite, whose clock is this machine's.
+    pub async fn clock(&self) -> Result<Option<Timestamp>> {
+        if self.turns.is_some() {
+            return Ok(None);
+        }
+        let query = sqlx::query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now");
+        let read = self.optional(query, |row| row::time(row, "now"));
+        tokio::time::timeout(DEADLINE, read).await.map_err(failure)?
+    }
+
+    /// The connections, for tests that look below the calls.
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// Begins a transaction that writes.
+    pub(crate) async fn write(&self) -> Result<Write<'_>> {
+        match &self.turns {
+            Some(turns) => {
+                let turn = turns.acquire().await.map_err(failure)?;
+                // A deferred transaction that wants to write after it has read fails where another has written meanwhile.
+                let tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+                Ok(Write { tx, _turn: Some(turn) })
+            }
+            None => Ok(Write { tx: self.pool.begin().await.map_err(failed)?, _turn: None }),
+        }
+    }
+
+    /// Begins a transaction that changes the rules. Its first step bumps the generation, and thereby takes the one lock
+    /// that puts all such transactions in a row: generations become visible in their order, and what one of them reads
+    /// stays true until it commits.
+    pub(crate) async fn change(&self) -> Result<Write<'_>> {
+        let mut write = self.write().await?;
+        write.execute(sqlx::query("UPDATE rule_generation SET value = value + 1")).await?;
+        Ok(write)
+    }
+
+    /// Begins a transaction that holds the rules' lock without changing a rule: what takes many rows at once could
+    /// deadlock with a change that takes the same ones in another order.
+    pub(crate) async fn hold(&self) -> Result<Write<'_>> {
+        let mut write = self.write().await?;
+        write.execute(sqlx::query("UPDATE rule_generation SET value = value")).await?;
+        Ok(write)
+    }
+
+    /// Runs one statement as a transaction of its own; returns how many rows it changed.
+    pub(crate) async fn execute(&self, query: Query<'_>) -> Result<u64> {
+        let _turn = match &self.turns {
+            Some(turns) => Some(turns.acquire().await.map_err(failure)?),
+            None => None,
+        };
+        Ok(query.execute(&self.pool).await.map_err(failed)?.rows_affected())
+    }
+
+    /// Reads at most one row.
+    pub(crate) async fn optional<T>(&self, query: Query<'_>, read: impl Fn(&AnyRow) -> Result<T>) -> Result<Option<T>> {
+        query.fetch_optional(&self.pool).await.map_err(failed)?.as_ref().map(read).transpose()
+    }
+
+    /// Reads all rows of a [`bounded!`] select.
+    pub(crate) async fn all<T>(&self, query: Query<'_>, read: impl Fn(&AnyRow) -> Result<T>) -> Result<Vec<T>> {
+        let mut rows = query.fetch(&self.pool);
+        let mut all = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
+            if all.len() == MAX_ROWS {
+                return Err(failure(TooMany));
+            }
+            all.push(read(&row)?);
+        }
+        Ok(all)
+    }
+}
+
+/// A transaction that writes; undone where it is dropped before its commit.
+pub(crate) struct Write<'s> {
+    tx: Transaction<'static, Any>,
+    // Dropped after the transaction, so that the next writer finds the file unlocked.
+    _turn: Option<SemaphorePermit<'s>>,
+}
+
+impl Write<'_> {
+    /// Runs a statement; returns how many rows it changed.
+    pub(crate) async fn execute(&mut self, query: Query<'_>) -> Result<u64> {
+        Ok(query.execute(self.connection()).await.map_err(failed)?.rows_affected())
+    }
+
+    /// Runs a statement that must find its row.
+    pub(crate) async fn must(&mut self, query: Query<'_>) -> Result<()> {
+        match self.execute(query).await? {
+            0 => Err(StoreError::Missing),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads at most one row.
+    pub(crate) async fn optional<T>(
+        &mut self,
+        query: Query<'_>,
+        read: impl Fn(&AnyRow) -> Result<T>,
+    ) -> Result<Option<T>> {
+        query.fetch_optional(self.connection()).await.map_err(failed)?.as_ref().map(read).transpose()
+    }
+
+    /// Reads the rows that a statement returns; the statement is bounded by what it is about.
+    pub(crate) async fn all<T>(&mut self, query: Query<'_>, read: impl Fn(&AnyRow) -> Result<T>) -> Result<Vec<T>> {
+        query.fetch_all(self.connection()).await.map_err(failed)?.iter().map(read).collect()
+    }
+
+    /// Makes it durable.
+    pub(crate) async fn commit(self) -> Result<()> {
+        self.tx.commit().await.map_err(failed)
+    }
+
+    fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.tx
+    }
+}
+
+/// Any error as a failure of the store.
+pub(crate) fn failure(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Failed(error.into())
+}
+
+/// A database's error: a row that refers to nothing means that what it belongs to is gone.
+pub(crate) fn failed(error: sqlx::Error) -> StoreError {
+    match &error {
+        sqlx::Error::Database(database) if database.kind() == ErrorKind::ForeignKeyViolation => StoreError::Missing,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => StoreError::Unreadable(error.to_string()),
+        _ => failure(error),
+    }
+}
+
+/// Brings the schema up to date, or says why it cannot.
+pub(crate) async fn migrate(migrations: &sqlx::migrate::Migrator, connection: &mut AnyConnection) -> Result<()> {
+    migrations.run_direct(None, connection, false).await.map_err(|error| {
+        match error {
+            MigrateError::VersionMissing(version) => OpenError::NewerSchema(version),
+            MigrateError::VersionMismatch(version) => OpenError::OtherSchema(version),
+            other => OpenError::Migration(other),
+        }
+        .into()
+    })
+}
+
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        failure(error)
+    }
+}

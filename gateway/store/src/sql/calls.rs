@@ -1,0 +1,206 @@
+//! The table of contents: each call of [`Store`], where its queries stand, and its deadline.
+
+use super::{DEADLINE, SqlStore, failure};
+use crate::{journal, key, ledger, project, robot, session};
+use portcullis_oci::{Digest, RepositoryName, Tag};
+use portcullis_tenancy::grant::{Consent, ForeignGrant};
+use portcullis_tenancy::key::StoredKey;
+use portcullis_tenancy::ledger::{JournalEntry, PushedManifest, RecordedManifest, Upload};
+use portcullis_tenancy::store::{Generation, Result};
+use portcullis_tenancy::token::ScopeSet;
+use portcullis_tenancy::{Project, ProjectId, Robot, RobotId, Store, Timestamp};
+use std::future::Future;
+
+/// A call took longer than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} s", DEADLINE.as_secs())]
+struct Late;
+
+async fn within<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(DEADLINE, call).await.map_err(|_| failure(Late))?
+}
+
+#[async_trait::async_trait]
+impl Store for SqlStore {
+    async fn generation(&self) -> Result<Generation> {
+        within(key::generation(self)).await
+    }
+    async fn deployment(&self, candidate: &str) -> Result<String> {
+        within(key::deployment(self, candidate)).await
+    }
+
+    async fn add_project(&self, project: &Project) -> Result<()> {
+        within(project::add(self, project)).await
+    }
+    async fn project(&self, name: &str) -> Result<Option<Project>> {
+        within(project::named(self, name)).await
+    }
+    async fn projects(&self) -> Result<Vec<Project>> {
+        within(project::all(self)).await
+    }
+    async fn delete_project(&self, id: &ProjectId, now: Timestamp) -> Result<()> {
+        within(project::delete(self, id, now)).await
+    }
+    async fn purge_project(&self, id: &ProjectId) -> Result<()> {
+        while within(project::purge_some(self, id)).await? {}
+        within(project::purge(self, id)).await
+    }
+
+    async fn add_robot(&self, robot: &Robot) -> Result<()> {
+        within(robot::add(self, robot)).await
+    }
+    async fn robot_named(&self, project: &str, name: &str) -> Result<Option<Robot>> {
+        within(robot::named(self, project, name)).await
+    }
+    async fn robot(&self, id: &RobotId) -> Result<Option<Robot>> {
+        within(robot::by_id(self, id)).await
+    }
+    async fn robots(&self, project: &ProjectId) -> Result<Vec<Robot>> {
+        within(robot::of_project(self, project)).await
+    }
+    async fn replace_secrets(&self, robot: &Robot) -> Result<()> {
+        within(robot::replace_secrets(self, robot)).await
+    }
+    async fn set_disabled(&self, id: &RobotId, disabled_at: Option<Timestamp>) -> Result<()> {
+        within(robot::set_disabled(self, id, disabled_at)).await
+    }
+    async fn delete_robot(&self, id: &RobotId) -> Result<()> {
+        within(robot::delete(self, id)).await
+    }
+    async fn note_use(&self, uses: &[(Box<str>, Timestamp)]) -> Result<()> {
+        within(robot::note_use(self, uses)).await
+    }
+
+    async fn foreign_grants(&self, project: Option<&ProjectId>) -> Result<Vec<ForeignGrant>> {
+        within(robot::foreign_grants(self, project)).await
+    }
+    async fn set_consent(&self, grant_id: &str, consent: Consent, now: Timestamp) -> Result<ForeignGrant> {
+        within(robot::set_consent(self, grant_id, consent, now)).await
+    }
+
+    async fn keys(&self) -> Result<Vec<StoredKey>> {
+        within(key::all(self)).await
+    }
+    async fn add_key(&self, key: &StoredKey, older_verify_until: Timestamp, now: Timestamp) -> Result<()> {
+        within(key::add(self, key, older_verify_until, now)).await
+    }
+
+    async fn add_scope_set(&self, set: &ScopeSet) -> Result<()> {
+        within(session::add_scope_set(self, set)).await
+    }
+    async fn scope_set(&self, id: &str) -> Result<Option<ScopeSet>> {
+        within(session::scope_set(self, id)).await
+    }
+
+    async fn open_upload(&self, upload: &Upload) -> Result<()> {
+        within(session::open_upload(self, upload)).await
+    }
+    async fn upload(&self, id: &str) -> Result<Option<Upload>> {
+        within(session::upload(self, id)).await
+    }
+    async fn close_upload(&self, id: &str) -> Result<()> {
+        within(session::close_upload(self, id)).await
+    }
+    async fn sweep(&self, now: Timestamp) -> Result<u64> {
+        within(session::sweep(self, now)).await
+    }
+
+    async fn add_link(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        digest: &Digest,
+        size: u64,
+        upload: Option<&str>,
+        now: Timestamp,
+    ) -> Result<()> {
+        within(ledger::link::add(self, project, repository, digest, size, upload, now)).await
+    }
+    async fn has_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        within(ledger::link::exists(self, project, repository, digest)).await
+    }
+    async fn missing_links(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        digests: &[Digest],
+    ) -> Result<Vec<Digest>> {
+        within(ledger::missing(self, "link", project, repository, digests)).await
+    }
+    async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<()> {
+        within(ledger::link::remove(self, project, repository, digest)).await
+    }
+
+    async fn add_manifest(&self, pushed: &PushedManifest) -> Result<()> {
+        within(ledger::manifest::add(self, pushed)).await
+    }
+    async fn manifest(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<RecordedManifest>> {
+        within(ledger::manifest::one(self, project, repository, digest)).await
+    }
+    async fn missing_manifests(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        digests: &[Digest],
+    ) -> Result<Vec<Digest>> {
+        within(ledger::missing(self, "manifest", project, repository, digests)).await
+    }
+    async fn manifests(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<RecordedManifest>> {
+        within(ledger::manifest::all(self, project, repository)).await
+    }
+    async fn remove_manifest(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Vec<Tag>> {
+        within(ledger::manifest::remove(self, project, repository, digest)).await
+    }
+    async fn remove_tag(&self, project: &ProjectId, repository: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
+        within(ledger::tag::remove(self, project, repository, tag)).await
+    }
+    async fn tags(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<(Tag, Digest)>> {
+        within(ledger::tag::all(self, project, repository)).await
+    }
+    async fn referrers(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        subject: &Digest,
+    ) -> Result<Vec<RecordedManifest>> {
+        within(ledger::manifest::referrers(self, project, repository, subject)).await
+    }
+    async fn repositories(&self, project: &ProjectId, after: Option<&str>, limit: u32) -> Result<Vec<RepositoryName>> {
+        within(ledger::repositories(self, project, after, limit)).await
+    }
+
+    async fn lock_tag(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        tag: &Tag,
+        owner: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool> {
+        within(journal::lock_tag(self, project, repository, tag, owner, now, until)).await
+    }
+    async fn unlock_tag(&self, project: &ProjectId, repository: &RepositoryName, tag: &Tag, owner: &str) -> Result<()> {
+        within(journal::unlock_tag(self, project, repository, tag, owner)).await
+    }
+
+    async fn begin(&self, entry: &JournalEntry) -> Result<()> {
+        within(journal::begin(self, entry)).await
+    }
+    async fn finish(&self, id: &str) -> Result<()> {
+        within(journal::finish(self, id)).await
+    }
+    async fn unfinished(&self, before: Timestamp) -> Result<Vec<JournalEntry>> {
+        within(journal::unfinished(self, before)).await
+    }
+}

@@ -1,0 +1,77 @@
+//! What SQLite wants of its own: a private file, the write-ahead log, and migrations that two processes may start at once.
+
+use crate::sql::{OpenError, failed, migrate};
+use portcullis_tenancy::store::Result;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// `FULL` loses nothing that was committed, power cuts included.
+const SESSION: &str = "PRAGMA busy_timeout = 10000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
+/// How long the switch to the write-ahead log may be in another process's way.
+const SWITCH: Duration = Duration::from_secs(5);
+/// `SQLITE_BUSY`
+const BUSY: &str = "5";
+
+pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<AnyPool> {
+    let options = AnyConnectOptions::from_str(url).map_err(|error| OpenError::Url(error.to_string()))?;
+    let sqlite =
+        SqliteConnectOptions::from_url(&options.database_url).map_err(|error| OpenError::Url(error.to_string()))?;
+    let path = sqlite.get_filename();
+    if options.database_url.query().is_some() || path.as_os_str().is_empty() || path == Path::new(":memory:") {
+        return Err(OpenError::Url("it is sqlite:// and the path of a file, without parameters".into()).into());
+    }
+    make_private(path)?;
+
+    let mut connection = options.connect().await.map_err(failed)?;
+    connection.execute(SESSION).await.map_err(failed)?;
+    use_write_ahead_log(&mut connection).await?;
+    // The migrator takes no lock on SQLite. Inside this transaction a second process waits, and then finds all done.
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+    migrate(&MIGRATIONS, &mut tx).await?;
+    tx.commit().await.map_err(failed)?;
+    connection.close().await.map_err(failed)?;
+
+    pool.after_connect(|connection, _| Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) }))
+        .connect_with(options)
+        .await
+        .map_err(failed)
+}
+
+/// The file holds hashes and sealed keys: it is its owner's alone. The log beside it inherits the mode.
+pub(crate) fn make_private(path: &Path) -> Result<()> {
+    let failed = |error| OpenError::File { path: path.display().to_string(), error };
+    // An existing file is not opened here: closing it again would drop the locks that this process holds on it.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Ok(std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?)
+        }
+        Err(error) => Err(failed(error).into()),
+    }
+}
+
+/// The mode is a property of the file and stays. The switch itself does not wait for others, so it is tried again.
+async fn use_write_ahead_log(connection: &mut AnyConnection) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let switched: sqlx::Result<String> =
+            sqlx::query_scalar("PRAGMA journal_mode = WAL").fetch_one(&mut *connection).await;
+        match switched {
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(mode) => return Err(OpenError::Journal(mode).into()),
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(BUSY) && begun.elapsed() < SWITCH => {
+                tokio::time::sleep(Duration::from_millis(20)).await
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}

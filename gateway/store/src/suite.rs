@@ -1,0 +1,191 @@
+//! The behaviour that every store must show, each a function that panics where the store does not.
+//!
+//! [`every_behaviour!`](crate::every_behaviour) hands their names to a macro that makes tests of them.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)] // these are tests
+#![allow(missing_docs)] // the names say it
+
+pub mod contention;
+pub mod ledger;
+pub mod rules;
+pub mod sessions;
+
+use portcullis_oci::manifest::{Descriptor, Manifest, media_type};
+use portcullis_oci::scope::{Actions, RepositoryPattern};
+use portcullis_oci::{Digest, RepositoryName, Tag};
+use portcullis_tenancy::credential::SecretHash;
+use portcullis_tenancy::grant::{Consent, Grant, Role};
+use portcullis_tenancy::ledger::{PushedManifest, Upload};
+use portcullis_tenancy::robot::RobotSecret;
+use portcullis_tenancy::{Project, ProjectId, ProjectName, Robot, RobotId, Store, Timestamp};
+use std::sync::Arc;
+
+/// Two stores on one database that was empty before, as two nodes hold them.
+#[derive(Clone)]
+pub struct Nodes {
+    pub one: Arc<dyn Store>,
+    pub other: Arc<dyn Store>,
+}
+
+/// Calls a macro with the path of every behaviour below this module.
+#[macro_export]
+macro_rules! every_behaviour {
+    ($test:ident) => {
+        $test! {
+            rules::a_project_is_found_by_name_and_listed_in_the_order_of_bytes
+            rules::a_deleted_project_keeps_its_name_and_prefix_until_it_is_purged
+            rules::upstream_prefixes_do_not_overlap_by_whole_components
+            rules::a_deleted_project_takes_its_robots_and_uploads_along
+            rules::a_purged_project_leaves_no_record
+            rules::a_robot_comes_back_as_it_was_put
+            rules::replaced_secrets_keep_their_last_use
+            rules::a_robot_is_disabled_enabled_and_deleted
+            rules::a_foreign_grant_waits_for_the_other_projects_consent
+            rules::keys_overlap_and_end
+            rules::the_deployments_id_is_made_once
+            rules::every_change_of_a_rule_bumps_the_generation_and_nothing_else_does
+            sessions::an_upload_is_open_until_it_is_closed
+            sessions::a_link_closes_the_upload_that_brought_it
+            sessions::a_scope_set_lives_as_long_as_its_latest_use
+            sessions::a_sweep_takes_what_has_ended_and_nothing_else
+            sessions::the_journal_gives_back_what_was_not_struck_out
+            ledger::a_link_belongs_to_one_repository_of_one_project
+            ledger::what_is_missing_is_told_however_many_are_asked_for
+            ledger::a_manifest_comes_back_with_its_facts
+            ledger::the_same_manifest_under_a_second_tag_is_one_manifest
+            ledger::a_removed_manifest_takes_its_tags_and_a_removed_tag_takes_nothing
+            ledger::referrers_are_those_of_the_subject_in_the_repository
+            ledger::repositories_come_page_by_page_in_the_order_of_bytes
+            contention::of_overlapping_prefixes_at_once_exactly_one_wins
+            contention::of_one_name_at_once_exactly_one_wins
+            contention::generations_grow_one_by_one_and_a_change_is_seen_with_its_own
+            contention::a_tag_is_locked_by_one_owner_at_a_time
+            contention::records_of_one_repository_at_once_all_arrive
+            contention::manifests_that_come_and_go_leave_no_tag_behind
+            contention::uses_and_rotations_at_once_do_not_stop_each_other
+        }
+    };
+}
+pub use every_behaviour;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn project(name: &str) -> Project {
+    project_at(name, name)
+}
+
+fn project_at(name: &str, prefix: &str) -> Project {
+    Project {
+        id: ProjectId(format!("id-of-{name}").into()),
+        name: ProjectName::parse(name).unwrap(),
+        upstream_prefix: prefix.into(),
+        public: false,
+        created_at: at(0),
+        deleted_at: None,
+    }
+}
+
+/// A robot with one secret and the role `push`.
+fn robot(project: &Project, name: &str) -> Robot {
+    let id = format!("{}-{name}", project.name);
+    Robot {
+        id: RobotId(id.as_str().into()),
+        project: project.id.clone(),
+        project_name: project.name.clone(),
+        name: name.into(),
+        role: Some(Role::Push),
+        source_networks: Vec::new(),
+        created_at: at(1),
+        expires_at: None,
+        disabled_at: None,
+        secrets: vec![secret(&format!("{id}-secret"), 1)],
+        grants: vec![grant(&format!("{id}-grant"), project, Consent::Accepted)],
+    }
+}
+
+fn secret(id: &str, fill: u8) -> RobotSecret {
+    RobotSecret {
+        id: id.into(),
+        hash: SecretHash([fill; 32]),
+        created_at: at(fill.into()),
+        expires_at: None,
+        last_used_at: None,
+    }
+}
+
+fn grant(id: &str, on: &Project, consent: Consent) -> Grant {
+    Grant {
+        id: id.into(),
+        project: on.id.clone(),
+        pattern: RepositoryPattern::whole_project(on.name.as_str()),
+        actions: Role::Push.actions(),
+        consent,
+    }
+}
+
+fn upload(id: &str, robot: &Robot, repository: &str) -> Upload {
+    Upload {
+        id: id.into(),
+        project: robot.project.clone(),
+        repository: repo(repository),
+        robot: robot.id.clone(),
+        started_at: at(0),
+        expires_at: at(3600),
+    }
+}
+
+fn repo(name: &str) -> RepositoryName {
+    RepositoryName::parse(name).unwrap()
+}
+
+fn tag(name: &str) -> Tag {
+    Tag::parse(name).unwrap()
+}
+
+fn digest(of: &str) -> Digest {
+    Digest::sha256(of.as_bytes())
+}
+
+fn descriptor(of: &str) -> Descriptor {
+    Descriptor {
+        media_type: "application/octet-stream".into(),
+        digest: digest(of),
+        size: of.len().try_into().unwrap(),
+        artifact_type: None,
+        platform: None,
+        urls: Vec::new(),
+        annotations: Vec::new(),
+    }
+}
+
+/// A push of an image manifest of one layer.
+fn pushed(project: &Project, repository: &str, of: &str, tags: &[&str]) -> PushedManifest {
+    PushedManifest {
+        project: project.id.clone(),
+        repository: repo(repository),
+        manifest: Manifest {
+            media_type: media_type::OCI_MANIFEST.into(),
+            artifact_type: None,
+            digest: digest(of),
+            size: 500,
+            config: Some(descriptor("config")),
+            layers: vec![descriptor("layer")],
+            children: Vec::new(),
+            subject: None,
+            annotations: Vec::new(),
+        },
+        tags: tags.iter().map(|name| tag(name)).collect(),
+        pushed_at: at(10),
+        pushed_by: "acme+ci".into(),
+    }
+}
+
+/// A project and a robot of it, in the store.
+async fn acme(store: &dyn Store) -> (Project, Robot) {
+    let project = project("acme");
+    let robot = robot(&project, "ci");
+    store.add_project(&project).await.unwrap();
+    store.add_robot(&robot).await.unwrap();
+    (project, robot)
+}
