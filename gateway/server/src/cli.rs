@@ -1,0 +1,127 @@
+//! The command line: what can be asked, and how every answer and every refusal is printed. It decides nothing itself: a
+//! command calls the function of `tenancy` that the management API will call too.
+
+mod check;
+mod doctor;
+mod grant;
+mod key;
+mod output;
+mod project;
+mod robot;
+mod session;
+mod show;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use output::{Answer, Failure};
+use session::Session;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Where a configuration is looked for where none is named.
+const USUAL_PLACES: [&str; 2] = ["portcullis.toml", "/etc/portcullis/portcullis.toml"];
+
+/// An authenticating, multi-tenant gateway in front of a container registry.
+///
+/// Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, max_term_width = 100)]
+struct Cli {
+    /// The configuration [default: ./portcullis.toml, then /etc/portcullis/portcullis.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print JSON, errors included
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve clients until SIGTERM; SIGHUP reads configuration and certificates anew
+    Serve,
+    /// Say all that is wrong in the configuration at once, or nothing
+    CheckConfig,
+    /// Projects: the tenants
+    #[command(subcommand)]
+    Project(project::Command),
+    /// Robots: the machine accounts of a project
+    #[command(subcommand)]
+    Robot(robot::Command),
+    /// Consent to what robots of other projects may do with a project's repositories
+    #[command(subcommand)]
+    Grant(grant::Command),
+    /// Keys that sign tokens
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Check configuration, store, upstream and its isolation, certificate, clock and keys, and say what to do
+    Doctor,
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, arguments.iter().any(|argument| argument == "--json")),
+    };
+    let json = cli.json;
+    match cli.execute() {
+        Ok(answer) => output::print(&answer, json),
+        Err(failure) => output::print_failure(&failure, json),
+    }
+}
+
+impl Cli {
+    fn execute(self) -> Result<Answer, Failure> {
+        let file = find_config(self.config, &USUAL_PLACES.map(Path::new))?;
+        let config = crate::config::load(&file).map_err(Failure::Config)?;
+        match self.command {
+            Command::Serve => {
+                crate::serve::run(config, &file).map_err(|error| Failure::Refused(format!("{error:#}")))?;
+                Ok(Answer::silent())
+            }
+            Command::CheckConfig => Ok(check::answer(&file, &config)),
+            Command::Doctor => block_on(doctor::run(&file, &config)),
+            Command::Project(command) => block_on(async { project::run(command, &Session::open(config).await?).await }),
+            Command::Robot(command) => block_on(async { robot::run(command, &Session::open(config).await?).await }),
+            Command::Grant(command) => block_on(async { grant::run(command, &Session::open(config).await?).await }),
+            Command::Key(command) => block_on(async { key::run(command, &Session::open(config).await?).await }),
+        }
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Refused(format!("cannot start: {error}")))?.block_on(command)
+}
+
+/// The configuration that was named, or the first one that lies where one usually lies.
+fn find_config(named: Option<PathBuf>, usual: &[&Path]) -> Result<PathBuf, Failure> {
+    named.or_else(|| usual.iter().find(|path| path.exists()).map(|path| path.to_path_buf())).ok_or_else(|| {
+        let places: Vec<String> = usual.iter().map(|path| path.display().to_string()).collect();
+        Failure::Usage(format!(
+            "there is no configuration: neither {} is there; write one, or name it with --config FILE",
+            places.join(" nor ")
+        ))
+    })
+}
+
+/// Help and version are no errors, and go to standard output.
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
+    let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if json && !help {
+        let text = error.render().to_string();
+        let message = text.trim().trim_start_matches("error: ").to_owned();
+        return output::print_failure(&Failure::Usage(message), json);
+    }
+    // Whoever closed the pipe does not want to read it.
+    let _ = error.print();
+    if help { ExitCode::SUCCESS } else { output::WRONG_USAGE.into() }
+}

@@ -1,0 +1,67 @@
+//! `[limits]`: everything has one.
+
+use super::reader::Section;
+use std::time::Duration;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// `[limits]`: everything has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `manifest_bytes`: at least 4 MiB.
+    pub manifest_bytes: usize,
+    /// `header_bytes`: of a request's head.
+    pub header_bytes: usize,
+    /// `connections`: open client connections over all threads.
+    pub connections: usize,
+    /// `streams_per_connection`: HTTP/2.
+    pub streams_per_connection: u32,
+    /// `head_timeout_s`: for TLS handshake, request head, a connection's first request, and a login's form.
+    pub head_timeout: Duration,
+    /// `page_entries`: most entries in one page of a list.
+    pub page_entries: u32,
+    /// `discard_bytes`: how much of a refused body is read and thrown away so that the client sees the answer.
+    pub discard_bytes: u64,
+    /// `discard_timeout_s`
+    pub discard_timeout: Duration,
+}
+
+pub(super) fn read(mut section: Section<'_>) -> Option<Limits> {
+    let manifest_bytes = section.number(
+        "manifest_bytes",
+        4 * MIB,
+        4 * MIB..=64 * MIB,
+        "clients may count on 4 MiB, and each is held in memory",
+    );
+    let header_bytes = section.number(
+        "header_bytes",
+        16 * KIB,
+        8 * KIB..=256 * KIB,
+        "a token takes up to 8 KiB, and each head is held in memory",
+    );
+    let connections = section.number("connections", 10_000, 1..=1_000_000, "each holds a file descriptor and memory");
+    let streams_per_connection = section.number(
+        "streams_per_connection",
+        128,
+        1..=1024,
+        "each holds memory, and a client opens as many as it may",
+    );
+    let head_timeout = section.seconds("head_timeout_s", 10, 1..=300, "a silent client holds a connection for so long");
+    let page_entries = section.number("page_entries", 1000, 1..=10_000, "a page is held in memory");
+    let discard_bytes = section.number("discard_bytes", 64 * MIB, 0..=GIB, "all of it is traffic for nothing");
+    let discard_timeout =
+        section.seconds("discard_timeout_s", 5, 0..=60, "a refused client holds a connection for so long");
+    section.finish();
+    Some(Limits {
+        manifest_bytes: manifest_bytes?,
+        header_bytes: header_bytes?,
+        connections: connections?,
+        streams_per_connection: streams_per_connection?,
+        head_timeout,
+        page_entries: page_entries?,
+        discard_bytes: discard_bytes?,
+        discard_timeout,
+    })
+}

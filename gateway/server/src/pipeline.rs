@@ -1,0 +1,102 @@
+//! The way of a request, stage by stage; this file is its table of contents.
+//!
+//! Each stage's value can be made by that stage alone and is what the next one takes, so that what skipped a check does
+//! not compile. Stages never call each other.
+
+pub mod admit;
+pub mod authorize;
+pub mod forward;
+pub mod identify;
+pub mod inspect;
+pub mod receive;
+pub mod reserve;
+pub mod respond;
+pub mod screen;
+pub mod settle;
+
+use crate::app::{Settings, Worker};
+use crate::body::Body;
+use crate::token_endpoint;
+use crate::upstream::Inbound;
+use authorize::Granted;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use portcullis_oci::Operation;
+use portcullis_tenancy::{StoreError, Timestamp};
+use receive::Endpoint;
+use respond::Refusal;
+use settle::Meter;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// One request's surroundings: what every stage may look at.
+pub struct Visit {
+    /// The thread that serves it, and through it the shared state.
+    pub worker: Arc<Worker>,
+    /// The settings in force when it came.
+    pub settings: Arc<Settings>,
+    /// Its head.
+    pub head: Parts,
+    /// Where it came from.
+    pub peer: IpAddr,
+    /// When it came.
+    pub now: Timestamp,
+    /// What the client sends along, if it does.
+    pub body: Option<Arc<Inbound>>,
+}
+
+/// Serves one request.
+pub async fn serve(
+    worker: Arc<Worker>,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let settings = worker.app.settings.load_full();
+    let (head, body) = request.into_parts();
+    let body = Inbound::new(body, head.version);
+    let mut meter = Meter::start(&worker, &settings, &head, peer, body.as_ref());
+    let visit = Arc::new(Visit { worker, settings, head, peer, now: Timestamp::now(), body });
+
+    let answer = match receive::receive(&visit) {
+        Ok(Endpoint::Registry(operation)) => {
+            meter.operation(operation.name());
+            walk(&visit, operation, &mut meter).await
+        }
+        Ok(endpoint) => {
+            meter.operation(endpoint.name());
+            token_endpoint::serve(&visit, &endpoint, &mut meter).await
+        }
+        Err(refusal) => Err(refusal),
+    };
+    let response = answer.unwrap_or_else(|refusal| respond::refuse(&visit, refusal, &mut meter));
+    let response = if visit.head.method == Method::HEAD { respond::to_head(response) } else { response };
+    meter.status(response.status());
+    Ok(response.map(|body| body.metered(meter)))
+}
+
+/// Asks the first two stages once more, for the same project: a body may take long to come, and what was revoked, or
+/// deleted and made anew under the same name, meanwhile is not written to.
+pub async fn confirm(visit: &Visit, granted: &Granted) -> Result<(), Refusal> {
+    let caller = identify::identify(visit, granted.operation()).await?;
+    let again = authorize::authorize(visit, caller, granted.operation().clone()).await?;
+    let id = |granted: &Granted| granted.project().map(|project| project.id.clone());
+    if id(&again) == id(granted) { Ok(()) } else { Err(StoreError::Missing.into()) }
+}
+
+/// The stages, in order.
+async fn walk(visit: &Arc<Visit>, operation: Operation, meter: &mut Meter) -> Result<Response<Body>, Refusal> {
+    let caller = identify::identify(visit, &operation).await?;
+    meter.caller(&caller);
+    let granted = authorize::authorize(visit, caller, operation).await?;
+    meter.granted(&granted);
+    let admitted = admit::admit(granted);
+    let inspected = inspect::inspect(visit, admitted).await?;
+    if let Some(granted) = inspected.granted_before_reading() {
+        confirm(visit, granted).await?;
+    }
+    let screened = screen::screen(inspected);
+    let cleared = reserve::reserve(screened);
+    forward::forward(visit, cleared).await
+}

@@ -1,0 +1,131 @@
+//! Takes [`Cleared`], and nothing else, upstream; rewrites what comes back; streams both ways.
+//!
+//! Paths are rebuilt from the operation, never copied; headers go by allow-lists in both directions; nothing of the
+//! upstream's names and addresses gets out.
+
+mod catalog;
+mod delete;
+mod manifest;
+mod mapping;
+mod pull;
+mod referrers;
+mod tags;
+mod upload;
+
+use super::Visit;
+use super::authorize::Granted;
+use super::inspect::Payload;
+use super::reserve::Cleared;
+use super::respond::{self, Refusal};
+use crate::body::Body;
+use crate::upstream::Call;
+use http::{Method, Response};
+use portcullis_oci::{Operation, RepositoryName};
+use portcullis_tenancy::Project;
+use std::sync::Arc;
+
+/// What every forwarded operation on a repository needs at hand.
+struct Errand {
+    visit: Arc<Visit>,
+    granted: Granted,
+    project: Arc<Project>,
+    repository: RepositoryName,
+    /// The repository's name upstream.
+    upstream_name: String,
+}
+
+/// Carries an operation out.
+pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Body>, Refusal> {
+    let (admitted, payload) = cleared.into_parts();
+    let granted = admitted.into_granted();
+    let (Some(project), Some(repository)) = (granted.project().cloned(), granted.operation().repository().cloned())
+    else {
+        return match granted.operation() {
+            Operation::Catalog { page } => catalog::catalog(visit, granted.caller(), page).await,
+            _ => Ok(respond::empty_object()),
+        };
+    };
+    let upstream_name = project.upstream_name(&repository);
+    let errand = Errand { visit: Arc::clone(visit), granted, project, repository, upstream_name };
+    if is_read(errand.granted.operation()) {
+        return read(&errand).await;
+    }
+    // A write goes on to its end, records included, when the client goes away in the middle.
+    let place =
+        Arc::clone(&visit.worker.writes).acquire_owned().await.map_err(|error| Refusal::Internal(error.to_string()))?;
+    let writing = async move {
+        let _place = place;
+        write(&errand, payload).await
+    };
+    match tokio::spawn(writing).await {
+        Ok(answer) => answer,
+        Err(error) => Err(Refusal::Internal(format!("a write did not end: {error}"))),
+    }
+}
+
+const fn is_read(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::TagsList { .. }
+            | Operation::Referrers { .. }
+            | Operation::ManifestPull { .. }
+            | Operation::ManifestHead { .. }
+            | Operation::BlobPull { .. }
+            | Operation::BlobHead { .. }
+    )
+}
+
+async fn read(errand: &Errand) -> Result<Response<Body>, Refusal> {
+    match errand.granted.operation() {
+        Operation::TagsList { page, .. } => tags::tags(errand, page).await,
+        Operation::Referrers { digest, artifact_type, .. } => {
+            referrers::referrers(errand, digest, artifact_type.as_deref()).await
+        }
+        Operation::ManifestPull { reference, .. } => pull::manifest(errand, &Method::GET, reference).await,
+        Operation::ManifestHead { reference, .. } => pull::manifest(errand, &Method::HEAD, reference).await,
+        Operation::BlobPull { digest, .. } => pull::blob(errand, &Method::GET, digest).await,
+        Operation::BlobHead { digest, .. } => pull::blob(errand, &Method::HEAD, digest).await,
+        other => Err(Refusal::Internal(format!("{} is no read", other.name()))),
+    }
+}
+
+async fn write(errand: &Errand, payload: Payload) -> Result<Response<Body>, Refusal> {
+    match (errand.granted.operation(), payload) {
+        (Operation::UploadStart { start, .. }, payload) => upload::start(errand, start, payload).await,
+        (Operation::UploadChunk { .. }, payload) => upload::chunk(errand, payload).await,
+        (Operation::UploadFinish { digest, .. }, payload) => upload::finish(errand, digest, payload).await,
+        (Operation::UploadStatus { .. }, _) => upload::status(errand).await,
+        (Operation::UploadCancel { .. }, _) => upload::cancel(errand).await,
+        (Operation::ManifestPush { reference, tags, .. }, Payload::Manifest { bytes, manifest }) => {
+            manifest::push(errand, reference, tags, bytes, *manifest).await
+        }
+        (Operation::ManifestDelete { digest, .. }, _) => delete::manifest(errand, digest).await,
+        (Operation::TagDelete { tag, .. }, _) => delete::tag(errand, tag).await,
+        (Operation::BlobDelete { digest, .. }, _) => delete::blob(errand, digest).await,
+        (other, _) => Err(Refusal::Internal(format!("{} is no write", other.name()))),
+    }
+}
+
+impl Errand {
+    /// A call for the errand's own operation, its path rebuilt with the upstream's name.
+    fn call(&self) -> Call {
+        let operation = self.granted.operation();
+        self.call_to(operation.method(), operation.path_and_query(&self.upstream_name))
+    }
+
+    /// A call for some other path of the same repository.
+    fn call_to(&self, method: Method, path: String) -> Call {
+        Call::new(method, path, format!("repository:{}:pull,push,delete", self.upstream_name))
+    }
+
+    /// Sends a call.
+    async fn send(&self, call: Call) -> Result<crate::upstream::Answer, Refusal> {
+        let worker = &self.visit.worker;
+        Ok(worker.app.upstream.call(&worker.pool, call).await?)
+    }
+
+    /// Who does it, as it is written down.
+    fn actor(&self) -> Box<str> {
+        self.granted.caller().robot().map_or_else(|| "anonymous".into(), |robot| robot.username().into())
+    }
+}

@@ -1,0 +1,164 @@
+//! Deletion of manifests, blobs and single tags.
+
+use super::Errand;
+use super::mapping::{plain, refusal, unknown_manifest};
+use crate::app::random;
+use crate::body::Body;
+use crate::config::Isolation;
+use crate::pipeline::respond::Refusal;
+use crate::tag_lock::TagLocks;
+use crate::throwaway::{Throwaway, Throwaways};
+use crate::upstream::{Call, RequestBody};
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use portcullis_oci::manifest::media_type;
+use portcullis_oci::{Digest, ErrorCode, Operation, Reference, Tag};
+use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
+use portcullis_tenancy::random_id;
+
+/// DELETE of a manifest by digest: every tag on it goes along, so all of them are locked.
+pub async fn manifest(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refusal> {
+    let store = &errand.visit.worker.app.store;
+    let (project, repository) = (errand.project.id.clone(), errand.repository.clone());
+    let tags = store.run(|store| async move { store.tags(&project, &repository).await }).await?;
+    let on_it = tags.into_iter().filter(|(_, tagged)| tagged == digest).map(|(tag, _)| tag).collect();
+    let locks = TagLocks::take(store, &errand.project.id, &errand.repository, on_it).await?;
+    let result = delete_manifest(errand, digest).await;
+    locks.release().await;
+    result
+}
+
+async fn delete_manifest(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refusal> {
+    let answer = errand.send(errand.call()).await?;
+    let status = answer.head.status;
+    if !status.is_success() && status != StatusCode::NOT_FOUND {
+        return Err(refusal(errand, answer).await);
+    }
+    // What the upstream does not have (any more) is not kept in the record either.
+    let (project, repository, forgotten) = (errand.project.id.clone(), errand.repository.clone(), digest.clone());
+    errand
+        .visit
+        .worker
+        .app
+        .store
+        .run(|store| async move { store.remove_manifest(&project, &repository, &forgotten).await })
+        .await?;
+    if status == StatusCode::NOT_FOUND {
+        return Err(refusal(errand, answer).await);
+    }
+    answer.whole().await?;
+    Ok(accepted())
+}
+
+/// DELETE of a blob: the repository does not hold it any more.
+pub async fn blob(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refusal> {
+    let visit = &errand.visit;
+    let store = &visit.worker.app.store;
+    if visit.settings.config.upstream.isolation == Isolation::Ledger
+        && !store.has_link(&errand.project.id, &errand.repository, digest).await?
+    {
+        return Err(plain(ErrorCode::BlobUnknown, format!("{} has no such blob", errand.repository)));
+    }
+    let answer = errand.send(errand.call()).await?;
+    if !answer.head.status.is_success() {
+        return Err(refusal(errand, answer).await);
+    }
+    answer.whole().await?;
+    store.remove_link(&errand.project.id, &errand.repository, digest).await?;
+    Ok(accepted())
+}
+
+/// DELETE of one tag. Its siblings stay: where the upstream only deletes by digest, a throw-away takes the tag first.
+pub async fn tag(errand: &Errand, tag: &Tag) -> Result<Response<Body>, Refusal> {
+    let store = &errand.visit.worker.app.store;
+    let locks = TagLocks::take(store, &errand.project.id, &errand.repository, vec![tag.clone()]).await?;
+    let result = delete_tag(errand, tag).await;
+    locks.release().await;
+    result
+}
+
+async fn delete_tag(errand: &Errand, tag: &Tag) -> Result<Response<Body>, Refusal> {
+    if !exists(errand, tag).await? {
+        forget_tag(errand, tag).await?;
+        return Err(plain(ErrorCode::ManifestUnknown, unknown_manifest(errand, &Reference::Tag(tag.clone()))));
+    }
+    let answer = errand.send(errand.call()).await?;
+    match answer.head.status {
+        status if status.is_success() => {
+            answer.whole().await?;
+        }
+        StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => {
+            answer.whole().await?;
+            replace_and_delete(errand, tag).await?;
+        }
+        _ => return Err(refusal(errand, answer).await),
+    }
+    forget_tag(errand, tag).await?;
+    Ok(accepted())
+}
+
+/// Whether the tag is there, and is not a throw-away that a crash left behind.
+async fn exists(errand: &Errand, tag: &Tag) -> Result<bool, Refusal> {
+    let reference = Reference::Tag(tag.clone());
+    let operation = Operation::ManifestPull { repository: errand.repository.clone(), reference };
+    let call = errand.call_to(Method::GET, operation.path_and_query(&errand.upstream_name));
+    let answer = errand.send(call.header(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT))).await?;
+    match answer.head.status {
+        StatusCode::OK => {
+            let (_, bytes) = answer.whole().await?;
+            Ok(!errand.visit.worker.app.throwaways.is_ours(&bytes))
+        }
+        StatusCode::NOT_FOUND => Ok(false),
+        _ => Err(refusal(errand, answer).await),
+    }
+}
+
+/// Both steps are journalled beforehand; what a crash cuts off the sweeper finishes.
+async fn replace_and_delete(errand: &Errand, tag: &Tag) -> Result<(), Refusal> {
+    let app = &errand.visit.worker.app;
+    let throwaway = app.throwaways.make();
+    let entry = JournalEntry {
+        id: random_id(&random),
+        project: errand.project.id.clone(),
+        repository: errand.repository.clone(),
+        step: JournalStep::DeleteTag { tag: tag.clone(), throwaway: throwaway.digest.clone() },
+        started_at: errand.visit.now,
+    };
+    let id = entry.id.clone();
+    app.store.run(|store| async move { store.begin(&entry).await }).await?;
+    let put = errand.send(put_throwaway(errand, tag, &throwaway)).await?;
+    if put.head.status != StatusCode::CREATED {
+        let refused = refusal(errand, put).await;
+        app.store.run(|store| async move { store.finish(&id).await }).await?;
+        return Err(refused);
+    }
+    put.whole().await?;
+    let by_digest = Operation::ManifestDelete { repository: errand.repository.clone(), digest: throwaway.digest };
+    let deleted = errand.send(errand.call_to(Method::DELETE, by_digest.path_and_query(&errand.upstream_name))).await?;
+    if !deleted.head.status.is_success() {
+        return Err(refusal(errand, deleted).await);
+    }
+    deleted.whole().await?;
+    Ok(app.store.run(|store| async move { store.finish(&id).await }).await?)
+}
+
+fn put_throwaway(errand: &Errand, tag: &Tag, throwaway: &Throwaway) -> Call {
+    let reference = Reference::Tag(tag.clone());
+    let operation = Operation::ManifestPush { repository: errand.repository.clone(), reference, tags: Vec::new() };
+    errand
+        .call_to(Method::PUT, operation.path_and_query(&errand.upstream_name))
+        .header(header::CONTENT_TYPE, HeaderValue::from_static(Throwaways::MEDIA_TYPE))
+        .body(RequestBody::Full(throwaway.bytes.clone().into()))
+}
+
+async fn forget_tag(errand: &Errand, tag: &Tag) -> Result<(), Refusal> {
+    let (project, repository, tag) = (errand.project.id.clone(), errand.repository.clone(), tag.clone());
+    let store = &errand.visit.worker.app.store;
+    store.run(|store| async move { store.remove_tag(&project, &repository, &tag).await }).await?;
+    Ok(())
+}
+
+fn accepted() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}

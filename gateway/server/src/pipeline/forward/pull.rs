@@ -1,0 +1,155 @@
+//! Manifests and blobs on their way out.
+
+use super::Errand;
+use super::mapping::{head, plain, refusal, unknown_manifest};
+use crate::body::Body;
+use crate::config::Isolation;
+use crate::pipeline::respond::Refusal;
+use crate::throwaway::Throwaways;
+use crate::upstream::{Answer, Call, Resolved, UpstreamError};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use portcullis_oci::digest::Verifier;
+use portcullis_oci::manifest::media_type;
+use portcullis_oci::{Digest, ErrorCode, Reference};
+
+/// What of a manifest pull's headers goes upstream.
+const CONDITIONS: [HeaderName; 2] = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
+/// What of a blob pull's. A manifest is served whole or not at all: a part of one cannot be looked at.
+const CONDITIONS_AND_RANGES: [HeaderName; 4] =
+    [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::RANGE, header::IF_RANGE];
+
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// GET or HEAD of a blob.
+pub async fn blob(errand: &Errand, method: &Method, digest: &Digest) -> Result<Response<Body>, Refusal> {
+    let visit = &errand.visit;
+    let app = &visit.worker.app;
+    if visit.settings.config.upstream.isolation == Isolation::Ledger
+        && !app.store.has_link(&errand.project.id, &errand.repository, digest).await?
+    {
+        return Err(plain(ErrorCode::BlobUnknown, format!("{} has no such blob", errand.repository)));
+    }
+    let headers = passed_up(&visit.head.headers, &CONDITIONS_AND_RANGES);
+    let mut call = errand.call();
+    call.headers = headers.clone();
+    let answer = errand.send(call).await?;
+    let answer = match app.upstream.resolve(answer, method, &headers).await? {
+        Resolved::Answer(answer) => answer,
+        Resolved::Elsewhere(location) => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+            response.headers_mut().insert(header::LOCATION, location);
+            return Ok(response);
+        }
+    };
+    match answer.head.status {
+        StatusCode::OK => deliver(errand, answer, (*method == Method::GET).then_some(digest)),
+        StatusCode::PARTIAL_CONTENT if headers.contains_key(header::RANGE) => deliver(errand, answer, None),
+        StatusCode::NOT_MODIFIED if has_condition(&headers) => deliver(errand, answer, None),
+        StatusCode::RANGE_NOT_SATISFIABLE => Err(Refusal::Range { length: whole_length(&answer) }),
+        _ => Err(refusal(errand, answer).await),
+    }
+}
+
+/// GET or HEAD of a manifest.
+pub async fn manifest(errand: &Errand, method: &Method, reference: &Reference) -> Result<Response<Body>, Refusal> {
+    let mut call = errand.call();
+    call.headers = passed_up(&errand.visit.head.headers, &CONDITIONS);
+    let may_be_unmodified = has_condition(&call.headers);
+    call.headers.insert(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
+    let answer = errand.send(call).await?;
+    match answer.head.status {
+        StatusCode::OK => {}
+        StatusCode::NOT_MODIFIED if may_be_unmodified => {}
+        _ => return Err(refusal(errand, answer).await),
+    }
+    let media_type = answer.head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if media_type.is_some_and(|media_type| media_type.starts_with(b"application/vnd.docker.distribution.manifest.v1")) {
+        let message = format!(
+            "{} {reference} is a schema 1 manifest, which is not served any more; push the image again",
+            errand.repository
+        );
+        return Err(plain(ErrorCode::ManifestUnknown, message));
+    }
+    if Throwaways::could_be(media_type, content_length(&answer)) {
+        return look_closely(errand, method, reference, answer).await;
+    }
+    let expected = expected(reference, &answer)?;
+    let is_whole = answer.head.status == StatusCode::OK && *method == Method::GET;
+    deliver(errand, answer, expected.as_ref().filter(|_| is_whole))
+}
+
+/// An index of the very size of a throw-away: it is read whole, and is not there if it is one. To HEAD, head and bytes are
+/// those of one and the same answer to GET: the tag may stand on something else a moment later.
+async fn look_closely(
+    errand: &Errand,
+    method: &Method,
+    reference: &Reference,
+    answer: Answer,
+) -> Result<Response<Body>, Refusal> {
+    let answer = if *method == Method::HEAD {
+        let path = errand.granted.operation().path_and_query(&errand.upstream_name);
+        let call: Call = errand.call_to(Method::GET, path);
+        errand.send(call.header(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT))).await?
+    } else {
+        answer
+    };
+    if answer.head.status != StatusCode::OK {
+        return Err(refusal(errand, answer).await);
+    }
+    let mut verifier = expected(reference, &answer)?.as_ref().and_then(Digest::verifier);
+    let (parts, bytes) = answer.whole().await?;
+    if let Some(verifier) = &mut verifier {
+        verifier.update(&bytes);
+    }
+    if !verifier.is_none_or(Verifier::matches) {
+        return Err(UpstreamError::Odd(format!("its bytes for {reference} do not have their digest")).into());
+    }
+    if errand.visit.worker.app.throwaways.is_ours(&bytes) {
+        return Err(plain(ErrorCode::ManifestUnknown, unknown_manifest(errand, reference)));
+    }
+    let body = if *method == Method::HEAD { Body::empty() } else { Body::full(bytes) };
+    Ok(head(errand, parts.status, &parts.headers, body))
+}
+
+/// The digest that a manifest's bytes must have: the one that was asked for, or the one that goes with the tag's answer.
+fn expected(reference: &Reference, answer: &Answer) -> Result<Option<Digest>, UpstreamError> {
+    match (reference, answer.head.headers.get(DOCKER_CONTENT_DIGEST)) {
+        (Reference::Digest(asked), Some(told)) if asked.as_str().as_bytes() != told.as_bytes() => {
+            Err(UpstreamError::Odd(format!("it answered {told:?} to a pull of {asked}")))
+        }
+        (Reference::Digest(asked), _) => Ok(Some(asked.clone())),
+        (Reference::Tag(_), told) => {
+            Ok(told.and_then(|told| told.to_str().ok()).and_then(|told| Digest::parse(told).ok()))
+        }
+    }
+}
+
+fn deliver(errand: &Errand, answer: Answer, expected: Option<&Digest>) -> Result<Response<Body>, Refusal> {
+    let verifier: Option<Verifier> = expected.and_then(Digest::verifier);
+    let Answer { head: parts, body } = answer;
+    Ok(head(errand, parts.status, &parts.headers, Body::relay(body.verified(verifier)?)))
+}
+
+fn content_length(answer: &Answer) -> Option<u64> {
+    answer.head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The length in `Content-Range: bytes */<length>`.
+fn whole_length(answer: &Answer) -> Option<u64> {
+    answer.head.headers.get(header::CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes */")?.parse().ok()
+}
+
+fn passed_up(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
+    let mut passed = HeaderMap::new();
+    for name in names {
+        if let Some(value) = headers.get(name) {
+            passed.insert(name.clone(), value.clone());
+        }
+    }
+    passed
+}
+
+fn has_condition(headers: &HeaderMap) -> bool {
+    CONDITIONS.iter().any(|name| headers.contains_key(name))
+}

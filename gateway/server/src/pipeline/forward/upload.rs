@@ -1,0 +1,295 @@
+//! Blobs on their way in. Locations are ours: the upstream's is sealed into them.
+
+use super::Errand;
+use super::mapping::{head, refusal};
+use crate::app::random;
+use crate::body::Body;
+use crate::pipeline;
+use crate::pipeline::inspect::Payload;
+use crate::pipeline::respond::Refusal;
+use crate::upload_location::Session;
+use crate::upstream::{Answer, Call, RequestBody, UpstreamError};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
+use portcullis_oci::route::UploadStart;
+use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, RepositoryName};
+use portcullis_tenancy::ledger::Upload;
+use portcullis_tenancy::random_id;
+
+/// POST: an empty session, a whole blob, or a mount.
+pub async fn start(errand: &Errand, start: &UploadStart, payload: Payload) -> Result<Response<Body>, Refusal> {
+    match (start, errand.granted.mount_source()) {
+        (UploadStart::Session, _) | (UploadStart::Mount { .. }, None) => open(errand).await,
+        (UploadStart::Monolithic(digest), _) => monolithic(errand, digest, payload).await,
+        (UploadStart::Mount { digest, from: Some(from) }, Some(source)) => {
+            let from = RepositoryName::parse(&source.upstream_name(from))
+                .map_err(|error| Refusal::Internal(error.to_string()))?;
+            mount(errand, digest, from).await
+        }
+        (UploadStart::Mount { from: None, .. }, Some(_)) => open(errand).await,
+    }
+}
+
+/// An empty session.
+async fn open(errand: &Errand) -> Result<Response<Body>, Refusal> {
+    let operation = Operation::UploadStart { repository: errand.repository.clone(), start: UploadStart::Session };
+    let answer = errand.send(errand.call_to(Method::POST, operation.path_and_query(&errand.upstream_name))).await?;
+    let (session, headers) = opened(errand, answer).await?;
+    Ok(accepted(errand, StatusCode::ACCEPTED, &headers, &session))
+}
+
+/// All bytes in the POST itself. Upstreams differ in whether they know it (Distribution opens a session and ignores the
+/// bytes), so it is always a session and its end.
+async fn monolithic(errand: &Errand, digest: &Digest, payload: Payload) -> Result<Response<Body>, Refusal> {
+    let operation = Operation::UploadStart { repository: errand.repository.clone(), start: UploadStart::Session };
+    let answer = errand.send(errand.call_to(Method::POST, operation.path_and_query(&errand.upstream_name))).await?;
+    let (session, _) = opened(errand, answer).await?;
+    let result = end(errand, &session, digest, payload).await;
+    if result.is_err() {
+        abandon(errand, &session).await;
+    }
+    result
+}
+
+async fn mount(errand: &Errand, digest: &Digest, from: RepositoryName) -> Result<Response<Body>, Refusal> {
+    let source_scope = format!("repository:{from}:pull");
+    let start = UploadStart::Mount { digest: digest.clone(), from: Some(from) };
+    let operation = Operation::UploadStart { repository: errand.repository.clone(), start };
+    let mut call = errand.call_to(Method::POST, operation.path_and_query(&errand.upstream_name));
+    call.scope = format!("{} {source_scope}", call.scope);
+    let answer = errand.send(call).await?;
+    if answer.head.status != StatusCode::CREATED {
+        let (session, headers) = opened(errand, answer).await?;
+        return Ok(accepted(errand, StatusCode::ACCEPTED, &headers, &session));
+    }
+    answer.whole().await?;
+    stored(errand, digest, None).await
+}
+
+/// What the upstream opened, written down before the client hears of it.
+async fn opened(errand: &Errand, answer: Answer) -> Result<(Session, HeaderMap), Refusal> {
+    if answer.head.status != StatusCode::ACCEPTED {
+        return Err(refusal(errand, answer).await);
+    }
+    let upstream = upstream_location(errand, &answer)?;
+    let (parts, _) = answer.whole().await?;
+    let visit = &errand.visit;
+    let robot =
+        errand.granted.caller().robot().ok_or_else(|| Refusal::Internal("an upload without a robot".to_owned()))?;
+    let grace = visit.settings.config.tokens.upload_grace;
+    let upload = Upload {
+        id: random_id(&random),
+        project: errand.project.id.clone(),
+        repository: errand.repository.clone(),
+        robot: robot.id.clone(),
+        started_at: visit.now,
+        expires_at: visit.now.checked_add(grace).map_err(|error| Refusal::Internal(error.to_string()))?,
+    };
+    let session = Session {
+        upload: upload.id.clone(),
+        project: upload.project.0.clone(),
+        repository: upload.repository.as_str().into(),
+        robot: upload.robot.0.clone(),
+        offset: 0,
+        upstream,
+    };
+    visit.worker.app.store.run(|store| async move { store.open_upload(&upload).await }).await?;
+    Ok((session, parts.headers))
+}
+
+/// PATCH: a chunk, with or without a length.
+pub async fn chunk(errand: &Errand, payload: Payload) -> Result<Response<Body>, Refusal> {
+    let session = session(errand)?;
+    let headers = &errand.visit.head.headers;
+    check_turn(headers, session.offset)?;
+    let mut call = errand.call_to(Method::PATCH, session.upstream.to_string());
+    for name in [header::CONTENT_RANGE, header::CONTENT_LENGTH] {
+        if let Some(value) = headers.get(&name) {
+            call.headers.insert(name, value.clone());
+        }
+    }
+    let answer = errand.send(with_blob(call, payload)).await?;
+    if !matches!(answer.head.status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
+        return Err(refusal(errand, answer).await);
+    }
+    let taken = errand.visit.body.as_ref().map_or(0, |body| body.bytes());
+    let session = Session { offset: session.offset.saturating_add(taken), ..session.clone() };
+    went_on(errand, session, answer, StatusCode::ACCEPTED).await
+}
+
+/// A chunk that says where it belongs belongs where the upload has got to. Distribution 2.x does not look: it would put
+/// any chunk at the end.
+fn check_turn(headers: &HeaderMap, offset: u64) -> Result<(), Refusal> {
+    let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let fits = first_and_last(range).is_some_and(|(first, last)| {
+        let chunk = last.checked_sub(first).and_then(|more| more.checked_add(1));
+        first == offset && chunk.is_some_and(|chunk| length.is_none_or(|length| length == chunk))
+    });
+    if fits && headers.get_all(header::CONTENT_RANGE).iter().count() == 1 {
+        return Ok(());
+    }
+    let message = format!(
+        "the chunk's Content-Range must be `{offset}-<last>`, as long as its body: the upload has {offset} bytes so far"
+    );
+    Err(ProtocolError::new(ErrorCode::RangeInvalid, message).into())
+}
+
+/// `<first>-<last>`, in digits alone.
+fn first_and_last(range: &HeaderValue) -> Option<(u64, u64)> {
+    let (first, last) = range.to_str().ok()?.split_once('-')?;
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    Some((number(first)?, number(last)?))
+}
+
+/// GET: how far it has got.
+pub async fn status(errand: &Errand) -> Result<Response<Body>, Refusal> {
+    let session = session(errand)?;
+    let answer = errand.send(errand.call_to(Method::GET, session.upstream.to_string())).await?;
+    if !answer.head.status.is_success() {
+        return Err(refusal(errand, answer).await);
+    }
+    // `0-0` is an upload of one byte, or of none.
+    let told = answer.head.headers.get(header::RANGE).and_then(first_and_last).map_or(0, |(_, last)| last);
+    let offset = if told == 0 { session.offset.min(1) } else { told.saturating_add(1) };
+    went_on(errand, Session { offset, ..session.clone() }, answer, StatusCode::NO_CONTENT).await
+}
+
+/// DELETE: give it up.
+pub async fn cancel(errand: &Errand) -> Result<Response<Body>, Refusal> {
+    let session = session(errand)?;
+    let answer = errand.send(errand.call_to(Method::DELETE, session.upstream.to_string())).await?;
+    if !answer.head.status.is_success() && answer.head.status != StatusCode::NOT_FOUND {
+        return Err(refusal(errand, answer).await);
+    }
+    answer.whole().await?;
+    close(errand, session).await?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+/// PUT: the last bytes and the digest.
+pub async fn finish(errand: &Errand, digest: &Digest, payload: Payload) -> Result<Response<Body>, Refusal> {
+    end(errand, session(errand)?, digest, payload).await
+}
+
+async fn end(errand: &Errand, session: &Session, digest: &Digest, payload: Payload) -> Result<Response<Body>, Refusal> {
+    check_turn(&errand.visit.head.headers, session.offset)?;
+    let separator = if session.upstream.contains('?') { '&' } else { '?' };
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("digest", digest.as_str()).finish();
+    let mut call = errand.call_to(Method::PUT, format!("{}{separator}{query}", session.upstream));
+    if let Some(value) = errand.visit.head.headers.get(header::CONTENT_RANGE) {
+        call.headers.insert(header::CONTENT_RANGE, value.clone());
+    }
+    let answer = errand.send(with_blob(call, payload)).await?;
+    if answer.head.status != StatusCode::CREATED {
+        return Err(refusal(errand, answer).await);
+    }
+    answer.whole().await?;
+    // The bytes may have taken long to come, and revocation beats the grace.
+    pipeline::confirm(&errand.visit, &errand.granted).await?;
+    stored(errand, digest, Some(session)).await
+}
+
+/// The upstream holds the blob: that is written down, with the size that the upstream states, before the client hears of it.
+async fn stored(errand: &Errand, digest: &Digest, session: Option<&Session>) -> Result<Response<Body>, Refusal> {
+    let operation = Operation::BlobHead { repository: errand.repository.clone(), digest: digest.clone() };
+    let answer = errand.send(errand.call_to(Method::HEAD, operation.path_and_query(&errand.upstream_name))).await?;
+    let answer = errand.visit.worker.app.upstream.follow(answer, &Method::HEAD).await?;
+    let size =
+        answer.head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let (StatusCode::OK, Some(size)) = (answer.head.status, size) else {
+        return Err(UpstreamError::Odd(format!("it took {digest} and does not have it")).into());
+    };
+    let (project, repository, digest) = (errand.project.id.clone(), errand.repository.clone(), digest.clone());
+    let (upload, now) = (session.map(|session| session.upload.clone()), errand.visit.now);
+    let location = format!("/v2/{repository}/blobs/{digest}");
+    let named = digest.clone();
+    errand
+        .visit
+        .worker
+        .app
+        .store
+        .run(move |store| async move { store.add_link(&project, &repository, &digest, size, upload.as_deref(), now).await })
+        .await?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    response.headers_mut().insert(header::LOCATION, value(&location)?);
+    response.headers_mut().insert(HeaderName::from_static("docker-content-digest"), value(named.as_str())?);
+    Ok(response)
+}
+
+/// An upload goes on: a new upstream location, sealed as before.
+async fn went_on(
+    errand: &Errand,
+    mut session: Session,
+    answer: Answer,
+    status: StatusCode,
+) -> Result<Response<Body>, Refusal> {
+    if answer.head.headers.contains_key(header::LOCATION) {
+        session.upstream = upstream_location(errand, &answer)?;
+    }
+    let (parts, _) = answer.whole().await?;
+    Ok(accepted(errand, status, &parts.headers, &session))
+}
+
+fn accepted(errand: &Errand, status: StatusCode, headers: &HeaderMap, session: &Session) -> Response<Body> {
+    let mut response = head(errand, status, headers, Body::empty());
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    let location = errand.visit.worker.app.locations.location(session);
+    response
+        .headers_mut()
+        .insert(header::LOCATION, HeaderValue::try_from(location).expect("base64 and a name are a header value"));
+    response
+}
+
+/// The upstream's location: at its own origin, below this very repository, and nothing else.
+fn upstream_location(errand: &Errand, answer: &Answer) -> Result<Box<str>, Refusal> {
+    let origin = errand.visit.worker.app.upstream.origin();
+    let prefix = format!("/v2/{}/blobs/uploads/", errand.upstream_name);
+    let location = answer.head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()?.parse::<Uri>().ok());
+    location
+        .filter(|uri| {
+            uri.authority().is_none() || crate::config::PublicUrl::of_uri(uri).is_some_and(|theirs| theirs == *origin)
+        })
+        .filter(|uri| {
+            uri.path().strip_prefix(&prefix).is_some_and(|session| !session.is_empty() && !session.contains('/'))
+        })
+        .and_then(|uri| uri.path_and_query().map(|path| path.as_str().into()))
+        .ok_or_else(|| {
+            UpstreamError::Odd("its upload location is not at upstream.url, below the repository".to_owned()).into()
+        })
+}
+
+fn session(errand: &Errand) -> Result<&Session, Refusal> {
+    errand
+        .granted
+        .session()
+        .ok_or_else(|| ProtocolError::new(ErrorCode::BlobUploadUnknown, "there is no such upload").into())
+}
+
+fn with_blob(call: Call, payload: Payload) -> Call {
+    let call = call.header(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    match payload {
+        Payload::Blob(body) => call.body(RequestBody::Client(body)),
+        _ => call,
+    }
+}
+
+async fn close(errand: &Errand, session: &Session) -> Result<(), Refusal> {
+    let id = session.upload.clone();
+    Ok(errand.visit.worker.app.store.run(|store| async move { store.close_upload(&id).await }).await?)
+}
+
+/// Cleans up after an upload that no client knows of; what fails here expires by itself.
+async fn abandon(errand: &Errand, session: &Session) {
+    if let Ok(answer) = errand.send(errand.call_to(Method::DELETE, session.upstream.to_string())).await {
+        let _ = answer.whole().await;
+    }
+    let _ = close(errand, session).await;
+}
+
+fn value(text: &str) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_str(text).map_err(|error| Refusal::Internal(error.to_string()))
+}

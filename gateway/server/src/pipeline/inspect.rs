@@ -1,0 +1,171 @@
+//! What is sent along → [`Inspected`]: a pushed manifest is read whole, parsed, and what it names must be there; a blob's
+//! bytes stay a stream.
+
+use super::Visit;
+use super::admit::Admitted;
+use super::authorize::Granted;
+use super::respond::Refusal;
+use crate::config::Isolation;
+use crate::upstream::{ClientBody, RequestBody, UpstreamError};
+use bytes::Bytes;
+use http::{StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use portcullis_oci::manifest::{self, Manifest};
+use portcullis_oci::route::UploadStart;
+use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, Reference};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a manifest may take to arrive, whatever its size.
+const MANIFEST_PATIENCE: Duration = Duration::from_secs(60);
+/// What a client's line carries at least, in bytes a second: a large manifest may take as much longer.
+const SLOWEST_LINE: u64 = 64 * 1024;
+
+/// An operation whose payload is known as far as it must be. Only this stage makes one.
+pub struct Inspected {
+    admitted: Admitted,
+    payload: Payload,
+}
+
+/// What goes along with an operation.
+pub enum Payload {
+    /// Nothing.
+    None,
+    /// A blob's bytes, still on their way.
+    Blob(ClientBody),
+    /// A manifest, whole and parsed.
+    Manifest {
+        /// Its bytes.
+        bytes: Bytes,
+        /// What it says.
+        manifest: Box<Manifest>,
+    },
+}
+
+impl Inspected {
+    /// What was granted, where its client took its time to send what goes along.
+    pub fn granted_before_reading(&self) -> Option<&Granted> {
+        matches!(self.payload, Payload::Manifest { .. }).then(|| self.admitted.granted())
+    }
+
+    /// Both, to be sent.
+    pub(super) fn into_parts(self) -> (Admitted, Payload) {
+        (self.admitted, self.payload)
+    }
+}
+
+/// Takes over the request's body where the operation has one.
+pub async fn inspect(visit: &Visit, admitted: Admitted) -> Result<Inspected, Refusal> {
+    let payload = match admitted.granted().operation() {
+        Operation::ManifestPush { reference, .. } => {
+            let (bytes, manifest) = read_manifest(visit, reference).await?;
+            check_references(visit, &admitted, &manifest).await?;
+            Payload::Manifest { bytes, manifest: Box::new(manifest) }
+        }
+        Operation::UploadChunk { .. }
+        | Operation::UploadFinish { .. }
+        | Operation::UploadStart { start: UploadStart::Monolithic(_), .. } => {
+            let idle = visit.worker.app.upstream.timeouts().idle;
+            visit.body.as_ref().map_or(Payload::None, |body| Payload::Blob(body.stream(idle)))
+        }
+        _ => Payload::None,
+    };
+    Ok(Inspected { admitted, payload })
+}
+
+async fn read_manifest(visit: &Visit, reference: &Reference) -> Result<(Bytes, Manifest), Refusal> {
+    let headers = &visit.head.headers;
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(
+            ProtocolError::new(ErrorCode::ManifestInvalid, "a manifest is sent without Content-Encoding").into()
+        );
+    }
+    let limit = visit.settings.config.limits.manifest_bytes;
+    let too_large = || {
+        let message = format!("a manifest has at most {limit} bytes here; put what is large into a layer");
+        Refusal::from(
+            ProtocolError::new(ErrorCode::ManifestInvalid, message).with_status(StatusCode::PAYLOAD_TOO_LARGE),
+        )
+    };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let bytes = match &visit.body {
+        None => Bytes::new(),
+        Some(body) => {
+            let stream = RequestBody::Client(body.stream(visit.worker.app.upstream.timeouts().idle));
+            let patience = MANIFEST_PATIENCE.saturating_add(Duration::from_secs(limit as u64 / SLOWEST_LINE));
+            let Ok(read) = timeout(patience, Limited::new(stream, limit).collect()).await else {
+                return Err(UpstreamError::ClientBody("it took too long").into());
+            };
+            match read {
+                Ok(collected) => collected.to_bytes(),
+                Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
+                Err(_) => return Err(UpstreamError::ClientBody(body.failure().unwrap_or("it broke off")).into()),
+            }
+        }
+    };
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let content_type = types.next().and_then(|value| value.to_str().ok());
+    if types.next().is_some() {
+        return Err(ProtocolError::new(ErrorCode::ManifestInvalid, "a manifest has one Content-Type").into());
+    }
+    let mut manifest = manifest::parse(content_type, &bytes)?;
+    if let Reference::Digest(digest) = reference {
+        check_digest(digest, &bytes)?;
+        manifest.digest = digest.clone();
+    }
+    Ok((bytes, manifest))
+}
+
+fn check_digest(digest: &Digest, bytes: &[u8]) -> Result<(), Refusal> {
+    let Some(mut verifier) = digest.verifier() else {
+        let message = "manifests are pushed by tag, or by sha256 or sha512 digest";
+        return Err(ProtocolError::new(ErrorCode::DigestInvalid, message).into());
+    };
+    verifier.update(bytes);
+    if verifier.matches() {
+        return Ok(());
+    }
+    Err(ProtocolError::new(ErrorCode::DigestInvalid, "the manifest's bytes do not have the digest in the path").into())
+}
+
+/// Where the upstream does not keep repositories apart, a manifest may name only what the ledger links to its repository.
+async fn check_references(visit: &Visit, admitted: &Admitted, manifest: &Manifest) -> Result<(), Refusal> {
+    let granted = admitted.granted();
+    let (Some(project), Some(repository)) = (granted.project(), granted.operation().repository()) else {
+        return Ok(());
+    };
+    if visit.settings.config.upstream.isolation == Isolation::Repository {
+        return Ok(());
+    }
+    let blobs: Vec<Digest> = manifest
+        .config
+        .iter()
+        .chain(&manifest.layers)
+        .filter(|descriptor| !descriptor.is_foreign())
+        .map(|descriptor| descriptor.digest.clone())
+        .collect();
+    let children: Vec<Digest> = manifest.children.iter().map(|child| child.digest.clone()).collect();
+    let (id, name) = (project.id.clone(), repository.clone());
+    let missing = visit
+        .worker
+        .app
+        .store
+        .run(|store| async move {
+            let mut missing = store.missing_links(&id, &name, &blobs).await?;
+            missing.extend(store.missing_manifests(&id, &name, &children).await?);
+            Ok(missing)
+        })
+        .await?;
+    let Some(first) = missing.first() else { return Ok(()) };
+    let message = format!(
+        "{} of what the manifest names is not in {repository}, {first} for one; push or mount it into this repository first",
+        missing.len()
+    );
+    let detail = serde_json::json!(
+        missing.iter().take(16).map(|digest| serde_json::json!({"digest": digest.as_str()})).collect::<Vec<_>>()
+    );
+    Err(ProtocolError::new(ErrorCode::ManifestBlobUnknown, message).with_detail(detail).into())
+}

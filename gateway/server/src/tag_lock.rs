@@ -1,0 +1,148 @@
+//! One lock on each (project, repository, tag), in the store, so that it holds across nodes: from the facts of a
+//! check-then-write on a tag to its commit. A holder renews it while it works; one that dies loses it when the lease ends.
+
+use crate::app::random;
+use portcullis_oci::{RepositoryName, Tag};
+use portcullis_store::CachedStore;
+use portcullis_tenancy::{ProjectId, Store, StoreError, Timestamp, random_id};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a lock is held without a sign of life.
+pub const LEASE: Duration = Duration::from_secs(15);
+const RENEW_EVERY: Duration = Duration::from_secs(4);
+/// How long is waited for somebody else's lock.
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(25);
+
+/// Locks that are held. They are given back by [`TagLocks::release`]; dropped, they run out.
+pub struct TagLocks {
+    locks: Arc<Locks>,
+    renewal: JoinHandle<()>,
+    /// Dropped, it ends the renewal after the one that is under way.
+    renewing: Option<oneshot::Sender<()>>,
+}
+
+/// One owner's locks.
+struct Locks {
+    store: Arc<CachedStore>,
+    project: ProjectId,
+    repository: RepositoryName,
+    owner: Box<str>,
+    tags: Vec<Tag>,
+}
+
+/// Why a lock was not had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else holds it.
+    #[error("another push or deletion of this tag is under way")]
+    Busy,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl TagLocks {
+    /// Takes the locks on all these tags, always in the same order, and waits a while for those that somebody else holds.
+    pub async fn take(
+        store: &Arc<CachedStore>,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        mut tags: Vec<Tag>,
+    ) -> Result<Self, LockError> {
+        tags.sort();
+        tags.dedup();
+        let locks = Arc::new(Locks {
+            store: Arc::clone(store),
+            project: project.clone(),
+            repository: repository.clone(),
+            owner: random_id(&random),
+            tags,
+        });
+        if let Err(error) = locks.take_all().await {
+            let _ = locks.give_back().await;
+            return Err(error);
+        }
+        let (renewing, over) = oneshot::channel();
+        let renewal = tokio::spawn(Arc::clone(&locks).renew(over));
+        Ok(Self { locks, renewal, renewing: Some(renewing) })
+    }
+
+    /// Gives all locks back. What was done under them is done: where the store fails now, they run out.
+    pub async fn release(mut self) {
+        // A renewal that is cut off may still reach the store, and take back what is given back here.
+        self.renewing = None;
+        let _ = (&mut self.renewal).await;
+        if let Err(error) = self.locks.give_back().await {
+            tracing::warn!(%error, "locks on tags were not given back; they run out");
+        }
+    }
+}
+
+impl Drop for TagLocks {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+impl Locks {
+    async fn take_all(&self) -> Result<(), LockError> {
+        let start = Instant::now();
+        for tag in &self.tags {
+            while !self.take_one(tag).await? {
+                if start.elapsed() > PATIENCE {
+                    return Err(LockError::Busy);
+                }
+                sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a lock, or renews it where it is this owner's already.
+    async fn take_one(&self, tag: &Tag) -> Result<bool, StoreError> {
+        let (project, repository, owner, tag) =
+            (self.project.clone(), self.repository.clone(), self.owner.clone(), tag.clone());
+        let now = Timestamp::now();
+        let until = now.checked_add(LEASE).unwrap_or(now);
+        let take = move |store: Arc<dyn Store>| async move {
+            store.lock_tag(&project, &repository, &tag, &owner, now, until).await
+        };
+        self.store.run(take).await
+    }
+
+    async fn renew(self: Arc<Self>, mut over: oneshot::Receiver<()>) {
+        if self.tags.is_empty() {
+            return;
+        }
+        loop {
+            if timeout(RENEW_EVERY, &mut over).await.is_ok() {
+                return;
+            }
+            for tag in &self.tags {
+                if !self.take_one(tag).await.is_ok_and(|taken| taken) {
+                    tracing::warn!(project = %self.project.0, repository = %self.repository, %tag, "a tag's lock was not renewed");
+                }
+            }
+        }
+    }
+
+    async fn give_back(&self) -> Result<(), StoreError> {
+        if self.tags.is_empty() {
+            return Ok(());
+        }
+        let (project, repository, owner, tags) =
+            (self.project.clone(), self.repository.clone(), self.owner.clone(), self.tags.clone());
+        let give_back = move |store: Arc<dyn Store>| async move {
+            for tag in &tags {
+                store.unlock_tag(&project, &repository, tag, &owner).await?;
+            }
+            Ok(())
+        };
+        self.store.run(give_back).await
+    }
+}

@@ -1,0 +1,124 @@
+//! Connections: TCP, TLS with the system's roots or a private CA, HTTP/1.1 on top.
+
+use super::pool::Places;
+use super::{RequestBody, UpstreamError};
+use crate::config::{PublicUrl, Upstream as UpstreamConfig};
+use anyhow::Context;
+use http::HeaderValue;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// Makes connections to one origin, as many at a time as the configuration allows.
+pub struct Connector {
+    origin: PublicUrl,
+    authority: HeaderValue,
+    tls: TlsConnector,
+    connect_timeout: Duration,
+    pool_idle: Duration,
+    places: Arc<Places>,
+}
+
+impl Connector {
+    /// For the configured upstream.
+    pub fn new(config: &UpstreamConfig) -> anyhow::Result<Self> {
+        Ok(Self {
+            authority: HeaderValue::from_str(&config.url.authority()).context("upstream.url: no host")?,
+            origin: config.url.clone(),
+            tls: TlsConnector::from(Arc::new(client_tls(config)?)),
+            connect_timeout: config.connect_timeout,
+            pool_idle: config.pool_idle,
+            places: Arc::new(Places::new(config.max_connections)),
+        })
+    }
+
+    /// The origin.
+    pub fn origin(&self) -> &PublicUrl {
+        &self.origin
+    }
+
+    /// `host[:port]`
+    pub fn authority(&self) -> &HeaderValue {
+        &self.authority
+    }
+
+    /// How long an unused connection is kept.
+    pub fn pool_idle(&self) -> Duration {
+        self.pool_idle
+    }
+
+    /// How long to wait for a connection.
+    pub fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    /// The places for connections to the upstream.
+    pub fn places(&self) -> &Arc<Places> {
+        &self.places
+    }
+
+    /// A new connection to the upstream, for whoever has a place.
+    pub async fn connect(&self) -> Result<SendRequest<RequestBody>, UpstreamError> {
+        self.connect_to(&self.origin).await
+    }
+
+    /// A new connection to some other origin (a listed storage or token host).
+    pub async fn connect_to(&self, origin: &PublicUrl) -> Result<SendRequest<RequestBody>, UpstreamError> {
+        timeout(self.connect_timeout, self.open(origin)).await.map_err(|_| UpstreamError::Deadline("connecting"))?
+    }
+
+    async fn open(&self, origin: &PublicUrl) -> Result<SendRequest<RequestBody>, UpstreamError> {
+        let host = origin.host.trim_start_matches('[').trim_end_matches(']');
+        let stream =
+            TcpStream::connect((host, origin.port)).await.map_err(|error| UpstreamError::Connect(error.to_string()))?;
+        let _ = stream.set_nodelay(true);
+        if !origin.https {
+            return handshake(stream).await;
+        }
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| UpstreamError::Connect(error.to_string()))?;
+        let stream = self.tls.connect(name, stream).await.map_err(|error| UpstreamError::Connect(error.to_string()))?;
+        handshake(stream).await
+    }
+}
+
+async fn handshake<S>(stream: S) -> Result<SendRequest<RequestBody>, UpstreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| UpstreamError::Connect(error.to_string()))?;
+    // The connection's own errors also reach whoever waits for its answer.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+fn client_tls(config: &UpstreamConfig) -> anyhow::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    match &config.ca_file {
+        Some(file) => {
+            for certificate in
+                CertificateDer::pem_file_iter(file).with_context(|| format!("upstream.ca_file: {}", file.display()))?
+            {
+                roots.add(certificate?).context("upstream.ca_file: not a usable certificate")?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}

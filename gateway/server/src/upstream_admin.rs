@@ -1,0 +1,177 @@
+//! What the command line asks of the upstream: what lies under a prefix, whether it keeps repositories apart, and the
+//! deletion of a purged project's manifests.
+
+use crate::app::random;
+use crate::config;
+use crate::upstream::{Call, Pool, RequestBody, Upstream, UpstreamError};
+use anyhow::{Context, bail};
+use http::header::{self, HeaderValue};
+use http::{Method, StatusCode, Uri};
+use portcullis_oci::{Digest, RepositoryName};
+use portcullis_tenancy::{Project, Store};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Most pages of a catalog that are read.
+const MAX_PAGES: usize = 10_000;
+
+/// What lies upstream under a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// This repository, and perhaps more.
+    Something(String),
+    /// The upstream has no catalog, so that nobody can tell.
+    Unknown,
+}
+
+/// What `doctor` found out about the upstream.
+#[derive(Clone, Debug, Default)]
+pub struct Probe {
+    /// Its `Date`.
+    pub date: Option<String>,
+    /// Whether a blob of one repository stays unseen in another; none where that could not be tried.
+    pub keeps_repositories_apart: Option<bool>,
+    /// Whether it takes uploads without any credentials.
+    pub takes_anonymous_writes: bool,
+}
+
+/// The upstream, for commands.
+pub struct UpstreamAdmin {
+    upstream: Upstream,
+    pool: Arc<Pool>,
+}
+
+#[derive(Deserialize)]
+struct Catalog {
+    repositories: Option<Vec<String>>,
+}
+
+impl UpstreamAdmin {
+    /// The configured upstream.
+    pub fn new(config: &config::Upstream) -> anyhow::Result<Self> {
+        Ok(Self { upstream: Upstream::new(config)?, pool: Arc::default() })
+    }
+
+    /// Whether anything lies under a prefix.
+    pub async fn holds(&self, prefix: &str) -> anyhow::Result<Held> {
+        let below = format!("{prefix}/");
+        let mut path = "/v2/_catalog?n=1000".to_owned();
+        for _ in 0..MAX_PAGES {
+            let answer = self.upstream.call(&self.pool, Call::new(Method::GET, path, "registry:catalog:*")).await?;
+            match answer.head.status {
+                StatusCode::OK => {}
+                status if status.is_client_error() => return Ok(Held::Unknown),
+                status => bail!("the upstream answered {} to a request for its catalog", status.as_u16()),
+            }
+            let (head, body) = answer.whole().await?;
+            let page: Catalog = serde_json::from_slice(&body).context("the upstream's catalog is no catalog")?;
+            if let Some(held) = page.repositories.unwrap_or_default().into_iter().find(|name| name.starts_with(&below))
+            {
+                return Ok(Held::Something(held));
+            }
+            match next_page(head.headers.get(header::LINK)) {
+                Some(next) => path = next,
+                None => return Ok(Held::Nothing),
+            }
+        }
+        bail!("the upstream's catalog has more than {MAX_PAGES} pages")
+    }
+
+    /// Deletes every recorded manifest of a project upstream, telling `progress` each (done, all). Returns how many went.
+    pub async fn delete_manifests(
+        &self,
+        store: &dyn Store,
+        project: &Project,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> anyhow::Result<usize> {
+        let mut all: Vec<(RepositoryName, Digest)> = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let repositories = store.repositories(&project.id, after.as_deref(), 1000).await?;
+            let Some(last) = repositories.last() else { break };
+            after = Some(last.as_str().to_owned());
+            for repository in repositories {
+                let manifests = store.manifests(&project.id, &repository).await?;
+                all.extend(manifests.into_iter().map(|manifest| (repository.clone(), manifest.digest)));
+            }
+        }
+        for (done, (repository, digest)) in all.iter().enumerate() {
+            let name = project.upstream_name(repository);
+            let scope = format!("repository:{name}:pull,push,delete");
+            let call = Call::new(Method::DELETE, format!("/v2/{name}/manifests/{digest}"), scope);
+            let status = self.upstream.call(&self.pool, call).await?.whole().await?.0.status;
+            if !status.is_success() && status != StatusCode::NOT_FOUND {
+                bail!("the upstream answered {} to the deletion of {repository}@{digest}", status.as_u16());
+            }
+            progress(done.saturating_add(1), all.len());
+        }
+        Ok(all.len())
+    }
+
+    /// Asks the upstream for its date, and tries with a random blob in two scratch repositories whether it keeps them apart.
+    pub async fn probe(&self) -> anyhow::Result<Probe> {
+        let (head, _) = self.upstream.call(&self.pool, Call::new(Method::GET, "/v2/", "")).await?.whole().await?;
+        if !head.status.is_success() {
+            bail!("the upstream answered {} at /v2/", head.status.as_u16());
+        }
+        let date = head.headers.get(header::DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+        let mut probe = Probe { date, ..Probe::default() };
+        probe.takes_anonymous_writes =
+            self.upstream.takes_anonymous_writes(&self.pool, "portcullis-doctor/anonymous").await?;
+        probe.keeps_repositories_apart = self.tries_isolation().await?;
+        Ok(probe)
+    }
+
+    async fn tries_isolation(&self) -> anyhow::Result<Option<bool>> {
+        // The names stay the same, because some registries list a repository for ever once it was written to.
+        let (mine, other) = ("portcullis-doctor/a", "portcullis-doctor/b");
+        let mut bytes = vec![0; 64];
+        random(&mut bytes);
+        let digest = Digest::sha256(&bytes);
+        let scope = |name: &str| format!("repository:{name}:pull,push,delete");
+        let opened =
+            self.call(Method::POST, format!("/v2/{mine}/blobs/uploads/"), scope(mine), RequestBody::Empty).await?;
+        let location = opened.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()?.parse::<Uri>().ok());
+        let (StatusCode::ACCEPTED, Some(location)) =
+            (opened.status, location.and_then(|uri| uri.path_and_query().cloned()))
+        else {
+            return Ok(None);
+        };
+        let separator = if location.query().is_some() { '&' } else { '?' };
+        let path = format!("{location}{separator}digest={digest}");
+        let stored = self.call(Method::PUT, path, scope(mine), RequestBody::Full(bytes.into())).await?;
+        if stored.status != StatusCode::CREATED {
+            return Ok(None);
+        }
+        let seen =
+            self.call(Method::HEAD, format!("/v2/{other}/blobs/{digest}"), scope(other), RequestBody::Empty).await?;
+        for name in [mine, other] {
+            // What was tried with is taken away again, where it can be.
+            let _ =
+                self.call(Method::DELETE, format!("/v2/{name}/blobs/{digest}"), scope(name), RequestBody::Empty).await;
+        }
+        Ok(Some(seen.status == StatusCode::NOT_FOUND))
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: String,
+        scope: String,
+        body: RequestBody,
+    ) -> Result<http::response::Parts, UpstreamError> {
+        let call = Call::new(method, path, scope)
+            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
+            .body(body);
+        Ok(self.upstream.call(&self.pool, call).await?.whole().await?.0)
+    }
+}
+
+/// The path of a `Link: <…>; rel="next"`.
+fn next_page(link: Option<&HeaderValue>) -> Option<String> {
+    let (target, _) = link?.to_str().ok()?.strip_prefix('<')?.split_once('>')?;
+    let uri: Uri = target.parse().ok()?;
+    uri.path_and_query().map(|path| path.as_str().to_owned()).filter(|path| path.starts_with("/v2/_catalog"))
+}
