@@ -1,0 +1,76 @@
+//! Chores: run it, test it, measure it, and bring along what that needs.
+#![allow(clippy::print_stdout, reason = "chores talk to people")]
+
+mod bench;
+mod demo;
+mod parts;
+mod processes;
+mod registry;
+mod run;
+mod sample;
+mod test;
+#[cfg(test)]
+mod walls;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, run, test and measure Portcullis")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what is missing to run, test or measure, or say what to install
+    Parts {
+        /// What for
+        #[arg(value_enum)]
+        purpose: parts::Purpose,
+    },
+    /// Serve a demonstration in front of a registry until Ctrl-C
+    ///
+    /// UPSTREAM is the URL of the registry to stand in front of, where it is not to start one; PORTCULLIS_DATA is the
+    /// directory that keeps everything, .portcullis where it is not set.
+    Run,
+    /// Run every test
+    Test {
+        /// Also those that take long
+        #[arg(long)]
+        all: bool,
+    },
+    /// Measure beside HAProxy and write the report
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().chore {
+        Chore::Parts { purpose } => parts::ensure(purpose),
+        Chore::Run => run::run(),
+        Chore::Test { all } => test::test(all),
+        Chore::Bench(options) => bench::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The directory with the workspace's `Cargo.toml`.
+fn workspace() -> Result<PathBuf> {
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(std::env::current_dir, |d| Ok(d.into()))?;
+    let root = here.ancestors().find(|d| d.join("Cargo.lock").is_file());
+    root.map(Path::to_path_buf).ok_or_else(|| anyhow::anyhow!("{} is outside of the workspace", here.display()))
+}
+
+/// Where cargo puts what it builds.
+fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |d| root.join(d))
+}
