@@ -1,0 +1,14 @@
+//! The gateway's interface, topic by topic: the real gateway in front of a real registry.
+
+mod bad_input;
+mod faults;
+mod isolation;
+mod login;
+mod operation;
+mod proxying;
+mod revocation;
+mod robots;
+mod roles;
+mod tags;
+mod tokens;
+mod uploads;

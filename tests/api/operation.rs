@@ -1,0 +1,6 @@
+//! How the gateway is run: what it tells of itself, how it takes a new configuration, and how it ends.
+
+mod lifecycle;
+mod logs;
+mod nodes;
+mod telemetry;

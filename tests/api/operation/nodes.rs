@@ -1,0 +1,82 @@
+//! Two gateways on one PostgreSQL are one gateway.
+
+use http::Method;
+use portcullis_tests::gateway::Gateway;
+use portcullis_tests::image::{Blob, Manifest};
+use portcullis_tests::postgres::Postgres;
+use portcullis_tests::registry::Registry;
+use portcullis_tests::repository::{Repository, with_digest};
+use portcullis_tests::scene::{House, within};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn two_nodes(database: &Arc<Postgres>) -> (Registry, House, Gateway) {
+    let registry = Registry::start();
+    let one = House::open(Gateway::before(&registry.url()).postgres(database));
+    let mut other = one.gateway.second_node();
+    other.serve();
+    (registry, one, other)
+}
+
+#[test]
+fn what_one_node_issues_and_takes_the_other_knows() {
+    let (_registry, one, other) = two_nodes(&Postgres::shared());
+    let image = Manifest::image(1, 100);
+    let token = one.gateway.token(&one.acme.push.credentials(), &["repository:acme/shared:pull,push"]);
+    one.gateway.repository("acme/shared", &token).push("1.0", &image);
+    let there = other.repository("acme/shared", &token);
+    there.pull("1.0", &image);
+    assert_eq!(there.tags(), ["1.0"]);
+    let keys = |gateway: &Gateway| gateway.http().get("/.well-known/jwks.json").send().expect(200).body;
+    assert_eq!(keys(&one.gateway), keys(&other));
+
+    // An upload goes on at the node that it did not begin at.
+    let (here, blob) = (one.gateway.repository("acme/shared", &token), Blob::random(2000));
+    let location = here.open_upload();
+    let location =
+        there.at(Method::PATCH, &location).body(blob.bytes[..1000].to_vec()).send().expect(202).header("location");
+    let put = here.at(Method::PUT, &with_digest(&location, &blob.digest)).body(blob.bytes[1000..].to_vec());
+    put.send().expect(201);
+    assert_eq!(there.blob(&blob.digest).expect(200).body, blob.bytes);
+    there.at(Method::GET, &location).send().refused(404, "BLOB_UPLOAD_UNKNOWN");
+}
+
+#[test]
+fn what_one_node_is_told_holds_on_both_within_two_seconds() {
+    let (_registry, one, other) = two_nodes(&Postgres::shared());
+    let image = Manifest::image(1, 100);
+    one.acme("revoked").push("1.0", &image);
+    let token = one.gateway.token(&one.acme.pull.credentials(), &["repository:acme/revoked:pull"]);
+    let nodes: [Repository; 2] =
+        [one.gateway.repository("acme/revoked", &token), other.repository("acme/revoked", &token)];
+    nodes.iter().for_each(|node| node.pull("1.0", &image));
+    one.gateway.cli(&["robot", "disable", "acme", "puller"]);
+    let told = Instant::now();
+    for node in &nodes {
+        within(Duration::from_secs(2), || (node.manifest("1.0").status == 401).then_some(()));
+    }
+    assert!(told.elapsed() < Duration::from_secs(3));
+    one.acme("revoked").pull("1.0", &image);
+}
+
+#[test]
+fn without_its_database_a_node_denies_and_says_so_and_comes_back() {
+    let database = Arc::new(Postgres::start());
+    let registry = Registry::start();
+    let house = House::open(Gateway::before(&registry.url()).postgres(&database).set("store.stale_max_s", 2));
+    let (repository, image) = (house.acme("stale"), Manifest::image(1, 100));
+    repository.push("1.0", &image);
+    database.kill();
+    let management = house.gateway.management();
+    let red = within(Duration::from_secs(20), || {
+        let answer = management.get("/readyz").send();
+        (answer.status == 503).then(|| answer.json())
+    });
+    assert_eq!((&red["store"], &red["upstream"]), (&false.into(), &true.into()));
+    let refused = repository.manifest("1.0").refused(503, "UNAVAILABLE");
+    assert!(!refused.header("retry-after").is_empty(), "{refused}");
+    repository.put_manifest("2.0", &image).refused(503, "UNAVAILABLE");
+    database.revive();
+    within(Duration::from_secs(30), || (management.get("/readyz").send().status == 200).then_some(()));
+    repository.pull("1.0", &image);
+}

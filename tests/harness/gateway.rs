@@ -1,0 +1,393 @@
+//! The gateway under test: its configuration, its command line, its process.
+
+use crate::command::{Output, Run};
+use crate::http::{Credentials, Http, Response};
+use crate::persona::{Persona, Robot};
+use crate::postgres::Postgres;
+use crate::process::{Process, READY, Signal, free_port, owned};
+use crate::repository::Repository;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use toml_edit::{DocumentMut, Item, Table, Value};
+
+/// A configuration that is being put together.
+#[must_use]
+pub struct Builder {
+    document: DocumentMut,
+    host: String,
+    port: u16,
+    address: IpAddr,
+    directory: Arc<TempDir>,
+    postgres: Option<Arc<Postgres>>,
+}
+
+/// A gateway with its data; serving, or stopped.
+pub struct Gateway {
+    process: Option<Process>,
+    document: DocumentMut,
+    origin: String,
+    config: PathBuf,
+    management: String,
+    directory: Arc<TempDir>,
+    postgres: Option<Arc<Postgres>>,
+}
+
+impl Builder {
+    /// One key of the configuration, such as `tokens.life_s`.
+    pub fn set(mut self, key: &str, value: impl Into<Value>) -> Builder {
+        set(&mut self.document, key, value.into());
+        self
+    }
+
+    /// Under which name clients know it, and on which local address it listens; `localhost` and 127.0.0.1 where this is not called.
+    pub fn reached_as(mut self, host: &str, address: IpAddr) -> Builder {
+        host.clone_into(&mut self.host);
+        self.address = address;
+        self
+    }
+
+    /// With its store in a PostgreSQL of the test's choice.
+    pub fn postgres(mut self, server: &Arc<Postgres>) -> Builder {
+        set(&mut self.document, "store.url", server.database().into());
+        self.postgres = Some(server.clone());
+        self
+    }
+
+    /// Writes the configuration and does not serve yet.
+    pub fn stopped(mut self) -> Gateway {
+        let scheme = match self.document.get("server").and_then(|s| s.get("tls")).and_then(Item::as_str) {
+            Some("off") => "http",
+            _ => "https",
+        };
+        let origin = format!("{scheme}://{}:{}", self.host, self.port);
+        for (key, value) in [
+            ("server.public_url", Value::from(&origin)),
+            ("server.listen", SocketAddr::new(self.address, self.port).to_string().into()),
+            ("management.listen", "127.0.0.1:0".into()),
+        ] {
+            if lookup(&self.document, key).is_none() {
+                set(&mut self.document, key, value);
+            }
+        }
+        let config = self.directory.path().join("portcullis.toml");
+        let gateway = Gateway {
+            process: None,
+            document: self.document,
+            origin,
+            config,
+            management: String::new(),
+            directory: self.directory,
+            postgres: self.postgres,
+        };
+        gateway.write();
+        gateway
+    }
+
+    /// Writes the configuration and serves.
+    #[track_caller]
+    pub fn start(self) -> Gateway {
+        let mut gateway = self.stopped();
+        gateway.serve();
+        gateway
+    }
+}
+
+impl Gateway {
+    /// A gateway in front of `upstream`, with the store that `PORTCULLIS_TEST_STORE` names: `sqlite` or `postgres`.
+    #[track_caller]
+    pub fn before(upstream: &str) -> Builder {
+        let directory = tempfile::tempdir().expect("the directory for temporary files is writable");
+        let mut document = DocumentMut::new();
+        let data = directory.path().join("data").to_string_lossy().into_owned();
+        set(&mut document, "data_dir", data.into());
+        set(&mut document, "upstream.url", upstream.into());
+        let builder = Builder {
+            document,
+            host: "localhost".to_owned(),
+            port: free_port(),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            directory: Arc::new(directory),
+            postgres: None,
+        };
+        match std::env::var("PORTCULLIS_TEST_STORE").as_deref() {
+            Err(_) | Ok("sqlite") => builder,
+            Ok("postgres") => builder.postgres(&Postgres::shared()),
+            Ok(other) => panic!("PORTCULLIS_TEST_STORE is sqlite or postgres, not {other}"),
+        }
+    }
+
+    /// Serves, and returns when it is ready.
+    #[track_caller]
+    pub fn serve(&mut self) {
+        assert!(self.process.is_none(), "it already serves");
+        let mut command = owned(binary());
+        command.arg("serve").arg("--config").arg(&self.config);
+        let log = self.directory.path().join("log");
+        let earlier = ready_lines(&std::fs::read_to_string(&log).unwrap_or_default()).len();
+        let mut process = Process::start("the gateway", command, &log);
+        self.management = process.wait_ready(|process| {
+            let log = process.log();
+            let line = ready_lines(&log).get(earlier).copied()?;
+            line.split_whitespace().find_map(|word| word.strip_prefix("management=")).map(str::to_owned)
+        });
+        self.process = Some(process);
+    }
+
+    /// Another gateway on the same store with the same keys, at an address of its own; stopped.
+    #[track_caller]
+    pub fn second_node(&self) -> Gateway {
+        let directory = tempfile::tempdir().expect("the directory for temporary files is writable");
+        let data = directory.path().join("data");
+        std::fs::create_dir(&data).expect("a new directory");
+        let key = self.directory.path().join("data/master.key");
+        std::fs::copy(key, data.join("master.key")).expect("the first node has served");
+        let mut document = self.document.clone();
+        for key in ["public_url", "listen"] {
+            let server = document.get_mut("server").and_then(Item::as_table_like_mut);
+            server.expect("it has that section").remove(key);
+        }
+        set(&mut document, "store.url", self.store_url().into());
+        set(&mut document, "data_dir", data.to_string_lossy().into_owned().into());
+        let builder = Builder {
+            document,
+            host: "localhost".to_owned(),
+            port: free_port(),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            directory: Arc::new(directory),
+            postgres: self.postgres.clone(),
+        };
+        builder.stopped()
+    }
+
+    /// What clients talk to.
+    #[track_caller]
+    pub fn http(&self) -> Http {
+        let ca = self.origin.starts_with("https:").then(|| self.ca());
+        Http::new(&self.origin, ca.as_deref())
+    }
+
+    /// Health, readiness and metrics.
+    #[track_caller]
+    pub fn management(&self) -> Http {
+        Http::new(&format!("http://{}", self.management), None)
+    }
+
+    /// `host:port`, as in an image's reference.
+    pub fn authority(&self) -> &str {
+        self.origin.split_once("://").map_or("", |(_, authority)| authority)
+    }
+
+    /// Scheme, host and port that clients use.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The certificate that clients have to trust.
+    pub fn ca(&self) -> PathBuf {
+        self.data_dir().join("tls/ca.crt")
+    }
+
+    /// Where it keeps everything.
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Where its rules and records are: `sqlite://…` or `postgres://…`.
+    pub fn store_url(&self) -> String {
+        let configured = lookup(&self.document, "store.url").and_then(Item::as_str).map(str::to_owned);
+        configured.unwrap_or_else(|| format!("sqlite://{}", self.data_dir().join("portcullis.db").display()))
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Changes one key in the file; [`Gateway::reload`] or a restart puts it into effect.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
+        set(&mut self.document, key, value.into());
+        self.write();
+    }
+
+    /// A command with this gateway's configuration, such as `["project", "list"]`.
+    pub fn command(&self, args: &[&str]) -> Run {
+        Run::new(binary()).args(args).arg("--config").arg(&self.config)
+    }
+
+    /// Runs a command that has to succeed.
+    #[track_caller]
+    pub fn cli(&self, args: &[&str]) -> Output {
+        self.command(args).succeeds()
+    }
+
+    /// Makes a project with a robot for each role.
+    #[track_caller]
+    pub fn persona(&self, project: &str) -> Persona {
+        self.cli(&["project", "create", project]);
+        self.robots(project)
+    }
+
+    /// The same where the upstream cannot be asked what it holds.
+    #[track_caller]
+    pub fn persona_unasked(&self, project: &str) -> Persona {
+        self.cli(&["project", "create", project, "--adopt"]);
+        self.robots(project)
+    }
+
+    #[track_caller]
+    fn robots(&self, project: &str) -> Persona {
+        Persona {
+            project: project.to_owned(),
+            pull: self.robot(project, "puller", &["--role", "pull"]),
+            push: self.robot(project, "pusher", &["--role", "push"]),
+            admin: self.robot(project, "owner", &["--role", "admin"]),
+        }
+    }
+
+    /// Makes a robot.
+    #[track_caller]
+    pub fn robot(&self, project: &str, name: &str, options: &[&str]) -> Robot {
+        let mut args = vec!["robot", "create", project, name, "--json"];
+        args.extend(options);
+        let output = self.cli(&args);
+        serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}\n{output}"))
+    }
+
+    /// The id of the only grant that a robot of another project has or asks for on this one.
+    #[track_caller]
+    pub fn foreign_grant(&self, project: &str) -> String {
+        let list = self.cli(&["grant", "list", project, "--json"]).json();
+        assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+        list[0]["id"].as_str().expect("ids are texts").to_owned()
+    }
+
+    /// A repository as `who` sees it.
+    #[track_caller]
+    pub fn repository(&self, name: &str, who: &Credentials) -> Repository {
+        Repository::new(&self.http(), name, who)
+    }
+
+    /// Asks the token endpoint, which is where the challenge says.
+    #[track_caller]
+    pub fn ask_token(&self, who: &Credentials, scopes: &[&str]) -> Response {
+        let http = self.http();
+        let challenge = http.get("/v2/").send().expect(401).header("www-authenticate");
+        let realm = parameter(&challenge, "realm");
+        let service = crate::http::encode(&parameter(&challenge, "service"));
+        let scopes: String = scopes.iter().map(|scope| format!("&scope={}", crate::http::encode(scope))).collect();
+        http.get(&format!("{realm}?service={service}{scopes}")).with(who).send()
+    }
+
+    /// A token for these scopes.
+    #[track_caller]
+    pub fn token(&self, who: &Credentials, scopes: &[&str]) -> Credentials {
+        let answer = self.ask_token(who, scopes).expect(200);
+        let token = answer.json()["token"].as_str().map(str::to_owned);
+        Credentials::Bearer(token.unwrap_or_else(|| panic!("no token\n{answer}")))
+    }
+
+    /// SIGHUP: reads configuration and certificates again.
+    #[track_caller]
+    pub fn reload(&mut self) {
+        self.running().signal(Signal::Hup);
+    }
+
+    /// SIGTERM alone: it begins to drain. [`Gateway::wait`] waits for its end.
+    #[track_caller]
+    pub fn drain(&mut self) {
+        self.running().signal(Signal::Term);
+    }
+
+    /// Waits for it to end by itself.
+    #[track_caller]
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let status = self.running().wait(limit);
+        self.process = None;
+        status
+    }
+
+    /// SIGTERM, and waits for its end, which has to be in order.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.drain();
+        let status = self.running().wait(READY);
+        assert!(status.success(), "it ended with {status}");
+        self.process = None;
+    }
+
+    /// SIGKILL.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.running().signal(Signal::Kill);
+        self.running().wait(READY);
+        self.process = None;
+    }
+
+    /// Its process id.
+    #[track_caller]
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("it serves").id()
+    }
+
+    /// Everything that it has logged since it first served.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.directory.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    fn write(&self) {
+        std::fs::write(&self.config, self.document.to_string()).expect("the test's own directory");
+    }
+
+    #[track_caller]
+    fn running(&mut self) -> &mut Process {
+        self.process.as_mut().expect("it serves")
+    }
+}
+
+/// A challenge's parameter; empty where it is missing.
+pub fn parameter(challenge: &str, name: &str) -> String {
+    let start = format!("{name}=\"");
+    let found = challenge.split_once(&start).and_then(|(_, rest)| rest.split_once('"'));
+    found.map_or_else(String::new, |(value, _)| value.to_owned())
+}
+
+fn ready_lines(log: &str) -> Vec<&str> {
+    // Only whole lines: the last one may still be being written.
+    let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().filter(|line| line.starts_with("portcullis ready ")).collect()
+}
+
+fn set(document: &mut DocumentMut, key: &str, value: Value) {
+    let mut table = document.as_table_mut();
+    let mut path = key.split('.').collect::<Vec<_>>();
+    let last = path.pop().expect("a split gives something");
+    for section in path {
+        table = table
+            .entry(section)
+            .or_insert(Item::Table(Table::new()))
+            .as_table_mut()
+            .unwrap_or_else(|| panic!("{section} in {key} is not a section"));
+    }
+    table.insert(last, Item::Value(value));
+}
+
+fn lookup<'a>(document: &'a DocumentMut, key: &str) -> Option<&'a Item> {
+    key.split('.').try_fold(document.as_item(), |item, part| item.get(part))
+}
+
+/// The gateway's binary: `PORTCULLIS_BIN`, or what `cargo build` has put beside the tests.
+#[track_caller]
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("PORTCULLIS_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("the test knows itself");
+    let built = test.ancestors().nth(2).expect("target/debug/deps/test").join("portcullis");
+    assert!(built.is_file(), "missing: {} (`cargo build -p portcullis` makes it)", built.display());
+    built
+}

@@ -1,0 +1,451 @@
+//! An HTTP client for tests: one connection a request, trust in one CA, no redirects, HTTP/1.1 or HTTP/2, every request within a time limit.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use serde_json::Value;
+use std::fmt;
+use std::future::Future;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// What a request's body may be: see [`Request::stream`] for other than bytes.
+pub type Body = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
+
+/// An origin to talk to.
+#[derive(Clone)]
+pub struct Http {
+    https: bool,
+    host: String,
+    port: u16,
+    tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, Default)]
+pub enum Credentials {
+    /// Nobody.
+    #[default]
+    None,
+    /// A user name and a secret, straight to the registry.
+    Basic(String, String),
+    /// A token.
+    Bearer(String),
+}
+
+/// A request that is being put together; [`Request::send`] sends it.
+#[must_use]
+pub struct Request {
+    http: Http,
+    method: Method,
+    target: String,
+    headers: HeaderMap,
+    body: Body,
+    http2: bool,
+    limit: Duration,
+}
+
+/// A whole answer.
+#[derive(Clone)]
+pub struct Response {
+    /// What was asked, for messages.
+    pub asked: String,
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Http {
+    /// The origin of `url`, trusting the CA in `ca` alone; `ca` is not read for `http:`.
+    #[track_caller]
+    pub fn new(url: &str, ca: Option<&Path>) -> Http {
+        let uri: http::Uri = url.parse().unwrap_or_else(|e| panic!("{url}: {e}"));
+        let https = uri.scheme_str() == Some("https");
+        Http {
+            https,
+            host: uri.host().unwrap_or_else(|| panic!("{url} has no host")).to_owned(),
+            port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
+            tls: https.then(|| trust(ca.expect("https needs a CA to trust"))),
+        }
+    }
+
+    /// `host:port`, as in an image's reference and in the `Host` header.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// Scheme, host and port.
+    pub fn origin(&self) -> String {
+        format!("{}://{}", if self.https { "https" } else { "http" }, self.authority())
+    }
+
+    /// A request for `target`: a path with its query, or a URL of this very origin.
+    #[track_caller]
+    pub fn request(&self, method: Method, target: &str) -> Request {
+        let path = if target.starts_with('/') {
+            target
+        } else {
+            target.strip_prefix(&self.origin()).unwrap_or_else(|| panic!("{target} does not lead to {}", self.origin()))
+        };
+        Request {
+            http: self.clone(),
+            method,
+            target: path.to_owned(),
+            headers: HeaderMap::new(),
+            body: bytes_body(Bytes::new()),
+            http2: false,
+            limit: Duration::from_secs(60),
+        }
+    }
+
+    /// GET.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Request {
+        self.request(Method::GET, target)
+    }
+
+    /// HEAD.
+    #[track_caller]
+    pub fn head(&self, target: &str) -> Request {
+        self.request(Method::HEAD, target)
+    }
+
+    /// POST.
+    #[track_caller]
+    pub fn post(&self, target: &str) -> Request {
+        self.request(Method::POST, target)
+    }
+
+    /// PUT.
+    #[track_caller]
+    pub fn put(&self, target: &str) -> Request {
+        self.request(Method::PUT, target)
+    }
+
+    /// PATCH.
+    #[track_caller]
+    pub fn patch(&self, target: &str) -> Request {
+        self.request(Method::PATCH, target)
+    }
+
+    /// DELETE.
+    #[track_caller]
+    pub fn delete(&self, target: &str) -> Request {
+        self.request(Method::DELETE, target)
+    }
+
+    pub(crate) fn tls(&self) -> Option<&Arc<rustls::ClientConfig>> {
+        self.tls.as_ref()
+    }
+
+    pub(crate) fn server_name(&self) -> ServerName<'static> {
+        let bare = self.host.trim_matches(['[', ']']);
+        ServerName::try_from(bare.to_owned()).unwrap_or_else(|e| panic!("{}: {e}", self.host))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        let bare = self.host.trim_matches(['[', ']']);
+        let mut found =
+            (bare, self.port).to_socket_addrs().unwrap_or_else(|e| panic!("{}: {e}", self.host)).collect::<Vec<_>>();
+        found.sort_by_key(SocketAddr::is_ipv6);
+        *found.first().unwrap_or_else(|| panic!("{} has no address", self.host))
+    }
+}
+
+impl Request {
+    /// One more header; a name may come several times.
+    #[track_caller]
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Request {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let value = HeaderValue::from_bytes(value.as_ref()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        self.headers.append(name, value);
+        self
+    }
+
+    /// With credentials.
+    pub fn with(self, who: &Credentials) -> Request {
+        match who {
+            Credentials::None => self,
+            Credentials::Basic(user, secret) => {
+                let pair = STANDARD.encode(format!("{user}:{secret}"));
+                self.header("authorization", format!("Basic {pair}"))
+            }
+            Credentials::Bearer(token) => self.header("authorization", format!("Bearer {token}")),
+        }
+    }
+
+    /// With a body whose length is told.
+    pub fn body(mut self, body: impl Into<Bytes>) -> Request {
+        self.body = bytes_body(body.into());
+        self
+    }
+
+    /// With a body of any kind; chunked where it does not know its length.
+    pub fn stream<B>(mut self, body: B) -> Request
+    where
+        B: hyper::body::Body<Data = Bytes, Error = std::io::Error> + Send + Sync + 'static,
+    {
+        self.body = body.boxed();
+        self
+    }
+
+    /// With a form as its body.
+    pub fn form(self, pairs: &[(&str, &str)]) -> Request {
+        let encoded: Vec<String> = pairs.iter().map(|(k, v)| format!("{}={}", encode(k), encode(v))).collect();
+        self.header("content-type", "application/x-www-form-urlencoded").body(encoded.join("&"))
+    }
+
+    /// Over HTTP/2, by ALPN where there is TLS.
+    pub fn http2(mut self) -> Request {
+        self.http2 = true;
+        self
+    }
+
+    /// How long head and body may take; a minute where this is not called.
+    pub fn limit(mut self, limit: Duration) -> Request {
+        self.limit = limit;
+        self
+    }
+
+    /// Sends it and waits for the whole answer. Fails the test where there is none; [`Request::attempt`] does not.
+    #[track_caller]
+    pub fn send(self) -> Response {
+        let asked = format!("{} {}", self.method, self.target);
+        self.attempt().unwrap_or_else(|e| panic!("{asked}: {e}"))
+    }
+
+    /// Sends it and waits for the whole answer, or says why there is none: refused, cut off, or too late.
+    pub fn attempt(self) -> Result<Response, String> {
+        block_on(self.answer())
+    }
+
+    /// The same, for tests that have many requests under way at once.
+    pub async fn answer(self) -> Result<Response, String> {
+        let (limit, asked) = (self.limit, format!("{} {}", self.method, self.target));
+        let whole = async {
+            let streaming = self.open().await?;
+            let (head, body) = streaming.into_parts();
+            let body = body.collect().await.map_err(explain)?.to_bytes();
+            Ok(Response { asked, status: head.status.as_u16(), headers: head.headers, body })
+        };
+        tokio::time::timeout(limit, whole).await.map_err(|_| format!("no answer within {limit:?}"))?
+    }
+
+    /// Sends it and hands over the answer as soon as its head is there. The time limit covers the head alone.
+    pub async fn open(self) -> Result<http::Response<hyper::body::Incoming>, String> {
+        let limit = self.limit;
+        tokio::time::timeout(limit, self.exchange()).await.map_err(|_| format!("no head within {limit:?}"))?
+    }
+
+    async fn exchange(self) -> Result<http::Response<hyper::body::Incoming>, String> {
+        let stream = TcpStream::connect(self.http.address()).await.map_err(explain)?;
+        stream.set_nodelay(true).map_err(explain)?;
+        let Some(config) = self.http.tls() else {
+            return self.over(stream).await;
+        };
+        let mut config = rustls::ClientConfig::clone(config);
+        config.alpn_protocols = vec![if self.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(self.http.server_name(), stream).await.map_err(explain)?;
+        if self.http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err("HTTP/2 is not offered".to_owned());
+        }
+        self.over(stream).await
+    }
+
+    async fn over<S>(mut self, stream: S) -> Result<http::Response<hyper::body::Incoming>, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let authority = self.http.authority();
+        let uri = if self.http2 {
+            format!("{}{}", self.http.origin(), self.target)
+        } else {
+            if !self.headers.contains_key("host") {
+                self = self.header("host", authority);
+            }
+            self.target.clone()
+        };
+        let mut request = http::Request::builder().method(self.method).uri(uri).body(self.body).map_err(explain)?;
+        *request.headers_mut() = self.headers;
+        let io = TokioIo::new(stream);
+        if self.http2 {
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(explain)?;
+            tokio::spawn(connection);
+            sender.send_request(request).await.map_err(explain)
+        } else {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(explain)?;
+            tokio::spawn(connection);
+            sender.send_request(request).await.map_err(explain)
+        }
+    }
+}
+
+impl Response {
+    /// A header's value; empty where it is missing, joined by commas where it comes several times.
+    pub fn header(&self, name: &str) -> String {
+        let all: Vec<_> =
+            self.headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect();
+        all.join(", ")
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("not JSON: {e}\n{self}"))
+    }
+
+    /// The first error's code in the registry's form.
+    #[track_caller]
+    pub fn error_code(&self) -> String {
+        let code = self.json()["errors"][0]["code"].as_str().map(str::to_owned);
+        code.unwrap_or_else(|| panic!("no error in the registry's form\n{self}"))
+    }
+
+    /// All that tells two answers apart, without what differs between any two: the date and the request's id.
+    pub fn appearance(&self) -> String {
+        let mut headers: Vec<String> = self
+            .headers
+            .iter()
+            .filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()))
+            .map(|(name, value)| format!("{name}: {value:?}"))
+            .collect();
+        headers.sort();
+        let body = String::from_utf8_lossy(&self.body).replace(&self.header("x-request-id"), "");
+        format!("{} {headers:?} {body}", self.status)
+    }
+
+    /// Fails the test unless the status is this one.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Response {
+        assert_eq!(self.status, status, "{self}");
+        self
+    }
+
+    /// Fails the test unless status and error code are these.
+    #[track_caller]
+    pub fn refused(self, status: u16, code: &str) -> Response {
+        let response = self.expect(status);
+        assert_eq!(response.error_code(), code, "{response}");
+        response
+    }
+}
+
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "> {}\n< {}", self.asked, self.status)?;
+        for (name, value) in &self.headers {
+            writeln!(f, "< {name}: {}", String::from_utf8_lossy(value.as_bytes()))?;
+        }
+        let shown = self.body.get(..2000).unwrap_or(&self.body);
+        write!(f, "{}", String::from_utf8_lossy(shown))
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Sends a body piece by piece, for as long as the test likes. Dropped, the body ends in order.
+pub struct Pieces(UnboundedSender<std::io::Result<Frame<Bytes>>>);
+
+/// What [`Pieces`] sends, for [`Request::stream`]. It never knows its length.
+pub struct Streamed(UnboundedReceiver<std::io::Result<Frame<Bytes>>>);
+
+/// A body that the test sends while the request is under way.
+pub fn pieces() -> (Pieces, Streamed) {
+    let (sender, receiver) = unbounded_channel();
+    (Pieces(sender), Streamed(receiver))
+}
+
+impl Pieces {
+    /// The next piece.
+    pub fn send(&self, bytes: impl Into<Bytes>) {
+        let _ = self.0.send(Ok(Frame::data(bytes.into())));
+    }
+
+    /// The client goes away in the middle of the body.
+    pub fn break_off(self) {
+        let _ = self.0.send(Err(std::io::Error::other("the test breaks off here")));
+    }
+}
+
+impl hyper::body::Body for Streamed {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+/// Runs a future on the harness's runtime and waits for it.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    RUNTIME.block_on(future)
+}
+
+/// Percent-encodes everything that is not unreserved.
+pub fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
+}
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime can be built")
+});
+
+#[track_caller]
+fn trust(ca: &Path) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(ca).unwrap_or_else(|e| panic!("{}: {e}", ca.display()));
+    for certificate in certificates {
+        let certificate = certificate.unwrap_or_else(|e| panic!("{}: {e}", ca.display()));
+        roots.add(certificate).unwrap_or_else(|e| panic!("{}: {e}", ca.display()));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has them")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+fn bytes_body(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
+}
+
+fn explain(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,21 @@
+//! What integration tests stand on: the real gateway in front of a real registry, with real clients, all owned by the test.
+//!
+//! Everything fails by panicking with a message that says what was seen. Everything is bounded in time.
+
+pub mod command;
+pub mod faults;
+pub mod gateway;
+pub mod http;
+pub mod image;
+pub mod machine;
+pub mod mint;
+pub mod persona;
+pub mod postgres;
+pub mod process;
+pub mod raw;
+pub mod registry;
+pub mod repository;
+pub mod scene;
+
+#[cfg(test)]
+mod tests;
