@@ -90,7 +90,7 @@ impl Faults {
         Faults::listen(Box::new(move |seen| Some(script(seen))), None, false)
     }
 
-    /// An upstream that answers a request with a body as soon as it has the head, and then takes no other over that connection.
+    /// An upstream that answers a request with a body as soon as it has the head, and then reads nothing more from that connection.
     pub fn hasty(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Faults {
         Faults::listen(Box::new(move |seen| Some(script(seen))), None, true)
     }
@@ -313,7 +313,7 @@ impl Connection {
         {
             shared.seen().push(seen.clone());
             self.answer(&seen, &answer)?;
-            return self.wait_for_peer();
+            return self.leave_unread(shared);
         }
         if seen.header("expect").eq_ignore_ascii_case("100-continue") {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -460,6 +460,14 @@ impl Connection {
     /// Says nothing until the peer goes away.
     fn wait_for_peer(&mut self) -> std::io::Result<bool> {
         while self.fill()? > 0 {}
+        Ok(false)
+    }
+
+    /// Holds the connection open without reading from it.
+    fn leave_unread(&mut self, shared: &Shared) -> std::io::Result<bool> {
+        while !shared.over.load(Ordering::SeqCst) && self.stream.peek(&mut [0]).is_ok() {
+            crate::process::pause();
+        }
         Ok(false)
     }
 
