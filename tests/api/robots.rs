@@ -74,10 +74,17 @@ fn projects_come_and_go_and_their_names_stay_reserved() {
     ends_with(&gateway, REFUSED, &["robot", "create", "acme", "ci", "--role", "pull"]);
     let kept = registry.repositories().join("acme/app/_manifests/tags/1");
     assert!(kept.exists(), "a deletion alone leaves the upstream as it is");
+    let links = || -> Vec<_> {
+        let layers = registry.repositories().join("acme/app/_layers/sha256");
+        let digests = std::fs::read_dir(layers).into_iter().flatten().flatten();
+        digests.map(|digest| digest.path().join("link")).collect()
+    };
+    assert!(links().iter().any(|link| link.is_file()), "a deletion alone leaves the blobs too");
 
     gateway.cli(&["project", "delete", "acme", "--purge", "--yes"]);
     assert_eq!(names(&gateway.cli(&["project", "list", "--json"]).json()), ["commons"]);
     assert!(!kept.exists(), "a purge deletes what was recorded");
+    assert!(!links().iter().any(|link| link.is_file()), "a purge deletes the blobs too: {:?}", links());
     gateway.cli(&["project", "create", "acme", "--adopt"]);
     assert!(!may_log_in(&gateway, &robot.credentials()), "a robot of the old project logs in to the new one");
 }

@@ -50,8 +50,8 @@ pub enum Operation {
     Catalog { page: Page },
     /// `GET /v2/<name>/tags/list`
     TagsList { repository: RepositoryName, page: Page },
-    /// `GET /v2/<name>/referrers/<digest>`
-    Referrers { repository: RepositoryName, digest: Digest, artifact_type: Option<String> },
+    /// `GET /v2/<name>/referrers/<digest>`; `last` is the position of the page before, as its `Link` named it.
+    Referrers { repository: RepositoryName, digest: Digest, artifact_type: Option<String>, last: Option<Digest> },
     /// `GET /v2/<name>/manifests/<reference>`
     ManifestPull { repository: RepositoryName, reference: Reference },
     /// `HEAD /v2/<name>/manifests/<reference>`
@@ -100,8 +100,8 @@ pub fn route(method: &Method, path: &str, query: Option<&str>) -> Result<Operati
         }
         (Referrers(name, text), &Method::GET) => {
             let (repository, digest) = (repository(name)?, digest(text)?);
-            let artifact_type = query::artifact_type(query)?;
-            Operation::Referrers { repository, digest, artifact_type }
+            let (artifact_type, last) = query::referrers(query)?;
+            Operation::Referrers { repository, digest, artifact_type, last }
         }
         (Manifest(name, text), &Method::GET | &Method::HEAD) => {
             let (repository, reference) = (repository(name)?, reference_to_read(text)?);

@@ -79,7 +79,7 @@ pub async fn serve(
 /// Asks the first two stages once more, for the same project: a body may take long to come, and what was revoked, or
 /// deleted and made anew under the same name, meanwhile is not written to.
 pub async fn confirm(visit: &Visit, granted: &Granted) -> Result<(), Refusal> {
-    let caller = identify::identify(visit, granted.operation()).await?;
+    let caller = identify::identify(visit, granted.operation(), Timestamp::now()).await?;
     let again = authorize::authorize(visit, caller, granted.operation().clone()).await?;
     let id = |granted: &Granted| granted.project().map(|project| project.id.clone());
     if id(&again) == id(granted) { Ok(()) } else { Err(StoreError::Missing.into()) }
@@ -87,7 +87,7 @@ pub async fn confirm(visit: &Visit, granted: &Granted) -> Result<(), Refusal> {
 
 /// The stages, in order.
 async fn walk(visit: &Arc<Visit>, operation: Operation, meter: &mut Meter) -> Result<Response<Body>, Refusal> {
-    let caller = identify::identify(visit, &operation).await?;
+    let caller = identify::identify(visit, &operation, visit.now).await?;
     meter.caller(&caller);
     let granted = authorize::authorize(visit, caller, operation).await?;
     meter.granted(&granted);

@@ -123,6 +123,8 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// The longest silence inside a body.
     pub idle: Duration,
+    /// How long an answer may lie unread by the client.
+    pub unread: Duration,
 }
 
 /// An answer whose body has not been read.
@@ -146,7 +148,11 @@ impl Upstream {
     /// The upstream of a configuration.
     pub fn new(config: &config::Upstream) -> anyhow::Result<Self> {
         let connector = Arc::new(Connector::new(config)?);
-        let timeouts = Timeouts { first_byte: config.first_byte_timeout, idle: config.idle_timeout };
+        let timeouts = Timeouts {
+            first_byte: config.first_byte_timeout,
+            idle: config.idle_timeout,
+            unread: config.unread_timeout,
+        };
         Ok(Self {
             login: Login::new(config),
             connector,
@@ -260,7 +266,7 @@ impl Upstream {
         is_head: bool,
     ) -> Answer {
         let (head, body) = response.into_parts();
-        let body = Relay::new(body, lease, inbound, self.timeouts.idle, is_head);
+        let body = Relay::new(body, lease, inbound, self.timeouts, is_head);
         Answer { head, body }
     }
 }

@@ -1,5 +1,5 @@
 //! What the command line asks of the upstream: what lies under a prefix, whether it keeps repositories apart, and the
-//! deletion of a purged project's manifests.
+//! deletion of what a purged project holds.
 
 use crate::app::random;
 use crate::config;
@@ -35,6 +35,17 @@ pub struct Probe {
     pub keeps_repositories_apart: Option<bool>,
     /// Whether it takes uploads without any credentials.
     pub takes_anonymous_writes: bool,
+}
+
+/// What a purge deleted upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// Manifests.
+    pub manifests: usize,
+    /// Blobs, counted in each repository.
+    pub blobs: usize,
+    /// Blobs that the upstream does not delete.
+    pub kept_blobs: usize,
 }
 
 /// The upstream, for commands.
@@ -79,37 +90,35 @@ impl UpstreamAdmin {
         bail!("the upstream's catalog has more than {MAX_PAGES} pages")
     }
 
-    /// Deletes every recorded manifest of a project upstream, telling `progress` each (done, all). Returns how many went.
-    pub async fn delete_manifests(
+    /// Deletes every recorded manifest of a project upstream, then every blob, telling `progress` each (done, all). Whoever
+    /// gets the prefix next reads nothing of it, even before the upstream's garbage collection.
+    pub async fn delete_all(
         &self,
         store: &dyn Store,
         project: &Project,
         progress: &mut dyn FnMut(usize, usize),
-    ) -> anyhow::Result<usize> {
-        let mut all: Vec<(RepositoryName, Digest)> = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let repositories = store.repositories(&project.id, after.as_deref(), 1000).await?;
-            let Some(last) = repositories.last() else { break };
-            after = Some(last.as_str().to_owned());
-            for repository in repositories {
-                let manifests = store.manifests(&project.id, &repository).await?;
-                all.extend(manifests.into_iter().map(|manifest| (repository.clone(), manifest.digest)));
-            }
-        }
-        for (done, (repository, digest)) in all.iter().enumerate() {
+    ) -> anyhow::Result<Deleted> {
+        let manifests = manifests(store, project).await?;
+        let blobs = blobs(store, project).await?;
+        let all = manifests.len().saturating_add(blobs.len());
+        let mut kept_blobs = 0_usize;
+        for (done, (kind, (repository, digest))) in
+            manifests.iter().map(|at| ("manifests", at)).chain(blobs.iter().map(|at| ("blobs", at))).enumerate()
+        {
             let name = project.upstream_name(repository);
             let scope = format!("repository:{name}:pull,push,delete");
-            let call = Call::new(Method::DELETE, format!("/v2/{name}/manifests/{digest}"), scope);
-            let status = self.upstream.call(&self.pool, call).await?.whole().await?.0.status;
-            if !status.is_success() && status != StatusCode::NOT_FOUND {
+            let path = format!("/v2/{name}/{kind}/{digest}");
+            let status = self.call(Method::DELETE, path, scope, RequestBody::Empty).await?.status;
+            // Not every registry deletes a blob by itself.
+            if kind == "blobs" && matches!(status.as_u16(), 400 | 405 | 501) {
+                kept_blobs = kept_blobs.saturating_add(1);
+            } else if !status.is_success() && status != StatusCode::NOT_FOUND {
                 bail!("the upstream answered {} to the deletion of {repository}@{digest}", status.as_u16());
             }
-            progress(done.saturating_add(1), all.len());
+            progress(done.saturating_add(1), all);
         }
-        Ok(all.len())
+        Ok(Deleted { manifests: manifests.len(), blobs: blobs.len().saturating_sub(kept_blobs), kept_blobs })
     }
-
     /// Asks the upstream for its date, and tries with a random blob in two scratch repositories whether it keeps them apart.
     pub async fn probe(&self) -> anyhow::Result<Probe> {
         let (head, _) = self.upstream.call(&self.pool, Call::new(Method::GET, "/v2/", "")).await?.whole().await?;
@@ -166,6 +175,31 @@ impl UpstreamAdmin {
             .header(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
             .body(body);
         Ok(self.upstream.call(&self.pool, call).await?.whole().await?.0)
+    }
+}
+
+async fn manifests(store: &dyn Store, project: &Project) -> anyhow::Result<Vec<(RepositoryName, Digest)>> {
+    let mut all = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let repositories = store.repositories(&project.id, after.as_deref(), 1000).await?;
+        let Some(last) = repositories.last() else { return Ok(all) };
+        after = Some(last.as_str().to_owned());
+        for repository in repositories {
+            let manifests = store.manifests(&project.id, &repository).await?;
+            all.extend(manifests.into_iter().map(|manifest| (repository.clone(), manifest.digest)));
+        }
+    }
+}
+
+async fn blobs(store: &dyn Store, project: &Project) -> anyhow::Result<Vec<(RepositoryName, Digest)>> {
+    let mut all = Vec::new();
+    loop {
+        let batch = store.links(&project.id, all.last(), 1000).await?;
+        if batch.is_empty() {
+            return Ok(all);
+        }
+        all.extend(batch);
     }
 }
 

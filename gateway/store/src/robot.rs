@@ -105,14 +105,18 @@ pub(crate) async fn of_project(store: &SqlStore, project: &ProjectId) -> Result<
 }
 
 /// What is noted of a secret's use is kept where the secret is.
-pub(crate) async fn replace_secrets(store: &SqlStore, robot: &Robot) -> Result<()> {
+pub(crate) async fn replace_secrets(store: &SqlStore, robot: &Robot, newest: &str) -> Result<()> {
     let mut change = store.change().await?;
     let there = query(robots!("r.id = $1")).bind(&*robot.id.0);
     if change.optional(there, |_| Ok(())).await?.is_none() {
         return Err(StoreError::Missing);
     }
-    let held = query("SELECT id FROM robot_secret WHERE robot_id = $1").bind(&*robot.id.0);
-    for id in change.all(held, |row| row::boxed(row, "id")).await? {
+    let held = query("SELECT id FROM robot_secret WHERE robot_id = $1 ORDER BY position").bind(&*robot.id.0);
+    let held = change.all(held, |row| row::boxed(row, "id")).await?;
+    if held.first().is_none_or(|first| **first != *newest) {
+        return Err(StoreError::Taken("newest secret"));
+    }
+    for id in held {
         if !robot.secrets.iter().any(|secret| secret.id == id) {
             change.execute(query("DELETE FROM robot_secret WHERE id = $1").bind(&*id)).await?;
         }

@@ -104,9 +104,12 @@ impl Store for MemoryStore {
         Ok(self.robot_where(|robot| robot.project_name.as_str() == project && &*robot.name == name))
     }
 
-    async fn replace_secrets(&self, robot: &Robot) -> Result<()> {
+    async fn replace_secrets(&self, robot: &Robot, newest: &str) -> Result<()> {
         let mut robots = self.robots.lock().unwrap();
         let kept = robots.iter_mut().find(|kept| kept.id == robot.id).ok_or(StoreError::Missing)?;
+        if kept.secrets.first().is_none_or(|first| &*first.id != newest) {
+            return Err(StoreError::Taken("newest secret"));
+        }
         kept.secrets.clone_from(&robot.secrets);
         Ok(())
     }
@@ -205,6 +208,15 @@ impl Store for MemoryStore {
     async fn missing_links(&self, _: &ProjectId, _: &RepositoryName, _: &[Digest]) -> Result<Vec<Digest>> {
         unasked("missing_links")
     }
+    async fn links(
+        &self,
+        _: &ProjectId,
+        _: Option<&(RepositoryName, Digest)>,
+        _: u32,
+    ) -> Result<Vec<(RepositoryName, Digest)>> {
+        unasked("links")
+    }
+
     async fn remove_link(&self, _: &ProjectId, _: &RepositoryName, _: &Digest) -> Result<()> {
         unasked("remove_link")
     }
@@ -229,7 +241,14 @@ impl Store for MemoryStore {
     async fn tags(&self, _: &ProjectId, _: &RepositoryName) -> Result<Vec<(Tag, Digest)>> {
         unasked("tags")
     }
-    async fn referrers(&self, _: &ProjectId, _: &RepositoryName, _: &Digest) -> Result<Vec<RecordedManifest>> {
+    async fn referrers(
+        &self,
+        _: &ProjectId,
+        _: &RepositoryName,
+        _: &Digest,
+        _: Option<&Digest>,
+        _: u32,
+    ) -> Result<Vec<RecordedManifest>> {
         unasked("referrers")
     }
     async fn repositories(&self, _: &ProjectId, _: Option<&str>, _: u32) -> Result<Vec<RepositoryName>> {

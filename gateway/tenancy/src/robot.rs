@@ -264,8 +264,15 @@ pub async fn rotate(
         previous.expires_at = Some(previous.expires_at.map_or(end, |earlier| earlier.min(end)));
     }
     rotated.secrets.insert(0, RobotSecret::new(&secret, now, random));
-    found(robot, store.replace_secrets(&rotated).await)?;
-    Ok((rotated, secret))
+    let newest = robot.secrets.first().map_or("", |secret| &*secret.id);
+    match found(robot, store.replace_secrets(&rotated, newest).await) {
+        Ok(()) => Ok((rotated, secret)),
+        Err(TenancyError::Store(StoreError::Taken(_))) => Err(TenancyError::Invalid(
+            "the robot was rotated by somebody else at this moment, and that secret stands; rotate again if it is lost"
+                .into(),
+        )),
+        Err(error) => Err(error),
+    }
 }
 
 /// Disables a robot from `now` on, with all its tokens; one that is disabled already stays so since then.

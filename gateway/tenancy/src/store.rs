@@ -59,8 +59,8 @@ pub trait Store: Send + Sync {
     async fn robot(&self, id: &RobotId) -> Result<Option<Robot>>;
     /// A project's robots by name.
     async fn robots(&self, project: &ProjectId) -> Result<Vec<Robot>>;
-    /// Puts a robot's secrets in place of those it has.
-    async fn replace_secrets(&self, robot: &Robot) -> Result<()>;
+    /// Puts a robot's secrets in place of those it has, if `newest` is still the id of its newest one; else `Taken("newest secret")`.
+    async fn replace_secrets(&self, robot: &Robot, newest: &str) -> Result<()>;
     /// Disables (some time) or enables (none) a robot.
     async fn set_disabled(&self, id: &RobotId, disabled_at: Option<Timestamp>) -> Result<()>;
     /// Deletes a robot with its secrets, grants and open uploads.
@@ -111,6 +111,13 @@ pub trait Store: Send + Sync {
         repository: &RepositoryName,
         digests: &[Digest],
     ) -> Result<Vec<Digest>>;
+    /// The project's links by repository and digest, after `after`, at most `limit`.
+    async fn links(
+        &self,
+        project: &ProjectId,
+        after: Option<&(RepositoryName, Digest)>,
+        limit: u32,
+    ) -> Result<Vec<(RepositoryName, Digest)>>;
     /// Forgets that the repository holds the blob.
     async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<()>;
 
@@ -143,12 +150,14 @@ pub trait Store: Send + Sync {
     async fn remove_tag(&self, project: &ProjectId, repository: &RepositoryName, tag: &Tag) -> Result<Option<Digest>>;
     /// A repository's tags with their digests, by tag.
     async fn tags(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<(Tag, Digest)>>;
-    /// The manifests that have this subject, by digest.
+    /// The manifests that have this subject, by digest, after `after`, at most `limit`.
     async fn referrers(
         &self,
         project: &ProjectId,
         repository: &RepositoryName,
         subject: &Digest,
+        after: Option<&Digest>,
+        limit: u32,
     ) -> Result<Vec<RecordedManifest>>;
     /// The project's repositories that hold a manifest, by name, after `after`, at most `limit`.
     async fn repositories(&self, project: &ProjectId, after: Option<&str>, limit: u32) -> Result<Vec<RepositoryName>>;

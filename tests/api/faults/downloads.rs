@@ -180,3 +180,21 @@ fn a_client_that_goes_away_ends_the_upstreams_transfer() {
         *answer.lock().expect("nobody panics here") = Answer::status(200).body(blob.bytes.clone());
     }
 }
+
+#[test]
+fn a_client_that_reads_nothing_does_not_keep_its_connection_to_the_upstream() {
+    let one_connection = |builder: portcullis_tests::gateway::Builder| {
+        let builder = builder.set("upstream.max_connections", 1).set("upstream.unread_timeout_s", 1);
+        builder.set("upstream.connect_timeout_s", 60).set("server.worker_threads", 1)
+    };
+    let (answer, _upstream, house) = pulled(one_connection);
+    let blob = Blob::random(64 << 20);
+    for http2 in [false, true] {
+        *answer.lock().expect("nobody panics here") = Answer::status(200).body(blob.bytes.clone());
+        let pull = house.acme("app").request(Method::GET, &format!("blobs/{}", blob.digest));
+        let unread = block_on((if http2 { pull.http2() } else { pull }).open()).expect("a head");
+        *answer.lock().expect("nobody panics here") = Answer::status(200).header("content-type", IMAGE).body("{}");
+        house.acme("app").request(Method::GET, "manifests/1.0").limit(Duration::from_secs(60)).send().expect(200);
+        block_on(unread.into_body().collect()).expect_err("what was cut off ended well");
+    }
+}

@@ -177,3 +177,70 @@ fn an_upstream_that_has_referrers_is_asked_and_its_odd_entries_are_left_out() {
     assert_eq!(found.as_array().map(Vec::len), Some(1), "{found}");
     assert_eq!(found[0]["digest"], one.digest);
 }
+
+#[test]
+fn a_long_list_comes_page_by_page() {
+    let scene = Scene::shared();
+    let (repository, image) = (scene.acme("long-list"), Manifest::image(1, 100));
+    repository.push("1.0", &image);
+    let large = "x".repeat(1_500_000);
+    let mut pushed = Vec::new();
+    for number in 0..5 {
+        let artifact = Manifest::artifact(if number == 0 { SIGNATURE } else { SBOM }, Blob::random(100), Some(&image))
+            .changed(|manifest| manifest["annotations"] = json!({"org.example.large": large}));
+        repository.push(artifact.digest(), &artifact);
+        pushed.push(artifact.digest().to_owned());
+    }
+    pushed.sort();
+    let (mut found, mut pages) = (Vec::new(), 0);
+    let mut next = format!("/v2/acme/long-list/referrers/{}?artifactType={}", image.digest(), encode(SBOM));
+    loop {
+        let list = repository.at(Method::GET, &next).send().expect(200);
+        assert!(list.body.len() < 5 << 20, "{} bytes", list.body.len());
+        let page = list.json()["manifests"].as_array().expect("a list").clone();
+        assert!(!page.is_empty());
+        assert!(page.iter().all(|entry| entry["artifactType"] == SBOM), "the filter holds on every page");
+        found.extend(page.iter().map(|entry| entry["digest"].as_str().expect("a digest").to_owned()));
+        pages += 1;
+        let link = list.header("link");
+        let Some((target, _)) = link.strip_prefix('<').and_then(|link| link.split_once('>')) else { break };
+        assert!(link.ends_with("; rel=\"next\""), "{link}");
+        next = target.to_owned();
+    }
+    assert!(pages > 1);
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(found.is_sorted() && found.iter().all(|digest| pushed.contains(digest)));
+    let wrong = repository.request(Method::GET, &format!("referrers/{}?last=here", image.digest())).send();
+    wrong.refused(400, "DIGEST_INVALID");
+}
+
+#[test]
+fn all_pages_of_the_upstreams_list_are_told_and_no_other_place_is_asked() {
+    let subject = Blob::random(10).digest;
+    let (one, two) = (Blob::random(10), Blob::random(10));
+    let (first, second) = (one.descriptor(), two.descriptor());
+    let upstream = Faults::scripted(move |seen| {
+        let answer = Answer::status(200).header("content-type", INDEX);
+        let list = |entry: &serde_json::Value| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
+        match seen.target.split_once("/referrers/") {
+            None => answer,
+            Some((name, rest)) if rest.ends_with("?token=a%2Fb") => {
+                let away = format!("<{name}/manifests/{}>; rel=\"next\"", rest.split('?').next().unwrap_or_default());
+                answer.header("link", &away).body(list(&second).to_string())
+            }
+            Some(_) => {
+                let next = format!("<{}?token=a%2Fb>; rel=\"next\"", seen.path());
+                answer.header("link", &next).body(list(&first).to_string())
+            }
+        }
+    });
+    let house = House::open(Gateway::before(&upstream.url()));
+    let list = house.acme("app").request(Method::GET, &format!("referrers/{subject}")).send().expect(200);
+    assert_eq!(list.header("link"), "", "it was all told");
+    let mut expected = vec![one.digest.clone(), two.digest.clone()];
+    expected.sort();
+    let found: Vec<_> =
+        list.json()["manifests"].as_array().expect("a list").iter().map(|e| e["digest"].clone()).collect();
+    assert_eq!(found, expected);
+    assert!(upstream.seen().iter().all(|seen| !seen.target.contains("/manifests/")), "a link led elsewhere");
+}

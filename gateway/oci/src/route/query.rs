@@ -40,16 +40,17 @@ pub fn page(query: Option<&str>) -> Result<Page, ProtocolError> {
     Ok(Page { n, last: last.map(Cow::into_owned) })
 }
 
-/// `artifactType`; empty is none.
-pub fn artifact_type(query: Option<&str>) -> Result<Option<String>, ProtocolError> {
-    let [artifact_type] = parameters(query, ["artifactType"])?;
-    let Some(artifact_type) = artifact_type.filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    if artifact_type.len() > MAX_ARTIFACT_TYPE_BYTES || !artifact_type.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+/// `artifactType` and `last`; empty is none.
+pub fn referrers(query: Option<&str>) -> Result<(Option<String>, Option<Digest>), ProtocolError> {
+    let [artifact_type, last] =
+        parameters(query, ["artifactType", "last"])?.map(|value| value.filter(|text| !text.is_empty()));
+    if let Some(text) = &artifact_type
+        && (text.len() > MAX_ARTIFACT_TYPE_BYTES || !text.bytes().all(|byte| matches!(byte, b' '..=b'~')))
+    {
         return Err(refused("`artifactType` is a media type: printable ASCII, at most 255 bytes"));
     }
-    Ok(Some(artifact_type.into_owned()))
+    let last = last.map(|last| parse_digest(&last)).transpose()?;
+    Ok((artifact_type.map(Cow::into_owned), last))
 }
 
 /// `digest`, `mount` and `from`.
@@ -120,7 +121,14 @@ pub fn push(target: &mut String, operation: &Operation) {
                 push("last", last);
             }
         }
-        Operation::Referrers { artifact_type: Some(artifact_type), .. } => push("artifactType", artifact_type),
+        Operation::Referrers { artifact_type, last, .. } => {
+            if let Some(artifact_type) = artifact_type {
+                push("artifactType", artifact_type);
+            }
+            if let Some(last) = last {
+                push("last", last.as_str());
+            }
+        }
         Operation::UploadStart { start: UploadStart::Monolithic(digest), .. }
         | Operation::UploadFinish { digest, .. } => {
             push("digest", digest.as_str());

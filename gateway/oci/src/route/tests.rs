@@ -362,7 +362,8 @@ proptest! {
         for operation in [
             Operation::Catalog { page: Page { n, last: last.clone() } },
             Operation::TagsList { repository: repository.clone(), page: Page { n, last } },
-            Operation::Referrers { repository: repository.clone(), digest: digest.clone(), artifact_type },
+            Operation::Referrers { repository: repository.clone(), digest: digest.clone(), artifact_type: artifact_type.clone(), last: None },
+            Operation::Referrers { repository: repository.clone(), digest: digest.clone(), artifact_type, last: Some(digest.clone()) },
             Operation::BlobPull { repository: repository.clone(), digest: digest.clone() },
             Operation::ManifestPush { repository: repository.clone(), reference: Reference::Digest(sha256()), tags },
             Operation::UploadFinish { repository: repository.clone(), session: SessionToken("x".into()), digest: digest.clone() },

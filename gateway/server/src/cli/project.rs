@@ -5,7 +5,7 @@ use super::session::Session;
 use super::table::{self, Column};
 use super::{grant, robot, show};
 use crate::app::random;
-use crate::upstream_admin::{Held, UpstreamAdmin};
+use crate::upstream_admin::{Deleted, Held, UpstreamAdmin};
 use clap::{Args, Subcommand};
 use portcullis_tenancy::project::{self, NewProject};
 use portcullis_tenancy::{Project, ProjectName, Store, Timestamp};
@@ -53,7 +53,7 @@ pub(super) struct Create {
 pub(super) struct Delete {
     /// Its name
     name: String,
-    /// Delete its manifests upstream too, and free its name and prefix
+    /// Delete its manifests and blobs upstream too, and free its name and prefix
     #[arg(long)]
     purge: bool,
     /// Do not ask
@@ -215,21 +215,31 @@ async fn delete(wanted: &Delete, session: &Session) -> Result<Answer, Failure> {
 
 async fn purge(project: &Project, session: &Session) -> Result<Answer, Failure> {
     wait_until_known(project, session).await?;
-    let manifests = delete_manifests(project, session).await.map_err(|error| {
+    let deleted = delete_all(project, session).await.map_err(|error| {
         Failure::Refused(format!(
-            "project {name} is deleted, but not all of its manifests are ({error:#}); its name stays reserved; run `portcullis project delete {name} --purge` again",
+            "project {name} is deleted, but not all that it holds upstream is ({error:#}); its name stays reserved; run `portcullis project delete {name} --purge` again",
             name = project.name
         ))
     })?;
     let purged = project::purge(&session.store, project.name.as_str()).await?;
-    let text = format!(
-        "Project {name} is purged, and its name and prefix are free.\nManifests deleted upstream: {manifests}; its garbage collection frees their space.\n",
-        name = purged.name
+    let mut text = format!(
+        "Project {name} is purged, and its name and prefix are free.\nDeleted upstream: {manifests} manifests, {blobs} blobs; its garbage collection frees their space.\n",
+        name = purged.name,
+        manifests = deleted.manifests,
+        blobs = deleted.blobs,
     );
+    if deleted.kept_blobs > 0 {
+        text.push_str(&format!(
+            "The upstream does not delete {} blobs by themselves: run its garbage collection before the prefix {} is given to another project.\n",
+            deleted.kept_blobs, purged.upstream_prefix
+        ));
+    }
     let mut json = show::project(&purged);
     if let Some(object) = json.as_object_mut() {
         object.insert("purged".to_owned(), true.into());
-        object.insert("deleted_manifests".to_owned(), manifests.into());
+        object.insert("deleted_manifests".to_owned(), deleted.manifests.into());
+        object.insert("deleted_blobs".to_owned(), deleted.blobs.into());
+        object.insert("kept_blobs".to_owned(), deleted.kept_blobs.into());
     }
     Ok(Answer::new(text, json))
 }
@@ -255,15 +265,15 @@ async fn wait_until_known(project: &Project, session: &Session) -> Result<(), Fa
     Ok(())
 }
 
-async fn delete_manifests(project: &Project, session: &Session) -> anyhow::Result<usize> {
+async fn delete_all(project: &Project, session: &Session) -> anyhow::Result<Deleted> {
     let watched = stderr().is_terminal();
     let mut progress = |done: usize, all: usize| {
         if watched {
             let end = if done == all { "\n" } else { "" };
-            let _ = write!(stderr().lock(), "\rdeleting manifests upstream: {done} of {all}{end}");
+            let _ = write!(stderr().lock(), "\rdeleting upstream: {done} of {all}{end}");
         }
     };
-    UpstreamAdmin::new(&session.config.upstream)?.delete_manifests(&session.store, project, &mut progress).await
+    UpstreamAdmin::new(&session.config.upstream)?.delete_all(&session.store, project, &mut progress).await
 }
 
 fn confirm(wanted: &Delete) -> Result<(), Failure> {
@@ -271,7 +281,7 @@ fn confirm(wanted: &Delete) -> Result<(), Failure> {
         return Ok(());
     }
     let name = &wanted.name;
-    let what = if wanted.purge { "with its robots and all of its manifests" } else { "with its robots" };
+    let what = if wanted.purge { "with its robots and all that it holds upstream" } else { "with its robots" };
     if !stdin().is_terminal() {
         return Err(Failure::Usage(format!("this deletes project {name} {what}, and nobody can be asked; add --yes")));
     }

@@ -32,6 +32,8 @@ pub struct Upstream {
     pub first_byte_timeout: Duration,
     /// `idle_timeout_s`: longest silence in the middle of a body, of a client that sends and of the upstream.
     pub idle_timeout: Duration,
+    /// `unread_timeout_s`: how long an answer's bytes may wait for a client that reads nothing.
+    pub unread_timeout: Duration,
     /// `pool_idle_s`: how long an unused connection is kept.
     pub pool_idle: Duration,
     /// `max_connections`: most connections to the upstream over all threads.
@@ -114,6 +116,8 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Upstream> {
     let first_byte_timeout = section.seconds("first_byte_timeout_s", 60, 1..=3600, "a client waits for it");
     let idle_timeout =
         section.seconds("idle_timeout_s", 60, 1..=3600, "a stalled transfer holds a connection on both sides");
+    let unread_timeout =
+        section.seconds("unread_timeout_s", 120, 1..=3600, "a client that reads nothing holds an upstream connection");
     let pool_idle =
         section.seconds("pool_idle_s", 30, 1..=DAY, "it should end before the upstream closes idle connections itself");
     let max_connections = section.number("max_connections", 256, 1..=65_535, "it has that many ports to come from");
@@ -128,6 +132,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Upstream> {
         connect_timeout,
         first_byte_timeout,
         idle_timeout,
+        unread_timeout,
         pool_idle,
         max_connections: max_connections?,
     })

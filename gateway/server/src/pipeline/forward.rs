@@ -18,8 +18,9 @@ use super::inspect::Payload;
 use super::reserve::Cleared;
 use super::respond::{self, Refusal};
 use crate::body::Body;
+use crate::config::PublicUrl;
 use crate::upstream::Call;
-use http::{Method, Response};
+use http::{Method, Response, Uri};
 use portcullis_oci::{Operation, RepositoryName};
 use portcullis_tenancy::Project;
 use std::sync::Arc;
@@ -78,8 +79,8 @@ const fn is_read(operation: &Operation) -> bool {
 async fn read(errand: &Errand) -> Result<Response<Body>, Refusal> {
     match errand.granted.operation() {
         Operation::TagsList { page, .. } => tags::tags(errand, page).await,
-        Operation::Referrers { digest, artifact_type, .. } => {
-            referrers::referrers(errand, digest, artifact_type.as_deref()).await
+        Operation::Referrers { digest, artifact_type, last, .. } => {
+            referrers::referrers(errand, digest, artifact_type.as_deref(), last.as_ref()).await
         }
         Operation::ManifestPull { reference, .. } => pull::manifest(errand, &Method::GET, reference).await,
         Operation::ManifestHead { reference, .. } => pull::manifest(errand, &Method::HEAD, reference).await,
@@ -116,6 +117,12 @@ impl Errand {
     /// A call for some other path of the same repository.
     fn call_to(&self, method: Method, path: String) -> Call {
         Call::new(method, path, format!("repository:{}:pull,push,delete", self.upstream_name))
+    }
+
+    /// Whether what an answer names is at the upstream's own origin.
+    fn is_upstreams(&self, uri: &Uri) -> bool {
+        let origin = self.visit.worker.app.upstream.origin();
+        uri.authority().is_none() || PublicUrl::of_uri(uri).is_some_and(|theirs| theirs == *origin)
     }
 
     /// Sends a call.

@@ -100,8 +100,8 @@ impl TokenCache {
     }
 }
 
-/// Finds out who calls.
-pub async fn identify(visit: &Visit, operation: &Operation) -> Result<Caller, Refusal> {
+/// Finds out who calls, and whether he still may at `now`.
+pub async fn identify(visit: &Visit, operation: &Operation, now: Timestamp) -> Result<Caller, Refusal> {
     let app = &visit.worker.app;
     if app.store.is_stale() {
         return Err(Refusal::unavailable(
@@ -116,11 +116,11 @@ pub async fn identify(visit: &Visit, operation: &Operation) -> Result<Caller, Re
     };
     match parse_authorization(value).map_err(|error| refused(error.to_string()))? {
         Authorization::Bearer(token) => {
-            let verified = verify(app, visit, token).await?.map_err(&refused)?;
+            let verified = verify(app, visit, token, now).await?.map_err(&refused)?;
             Ok(Caller::Token(verified))
         }
         Authorization::Basic { username, password } => {
-            let (robot, _) = login(app, &username, &password, visit.peer, visit.now)
+            let (robot, _) = login(app, &username, &password, visit.peer, now)
                 .await?
                 .ok_or_else(|| refused(WRONG_CREDENTIALS.to_owned()))?;
             Ok(Caller::Robot { robot })
@@ -153,8 +153,14 @@ pub async fn login(
     Ok(robot.map(|robot| (robot, secret)))
 }
 
-/// Verifies a token, or remembers that it was; the inner error is for the client.
-async fn verify(app: &App, visit: &Visit, token: &str) -> Result<Result<Arc<Verified>, String>, Refusal> {
+/// Verifies a token, or remembers that it was; the inner error is for the client. The token has to be good when the request
+/// came, its robot at `now`.
+async fn verify(
+    app: &App,
+    visit: &Visit,
+    token: &str,
+    now: Timestamp,
+) -> Result<Result<Arc<Verified>, String>, Refusal> {
     let key = hash(token);
     let verified = match app.tokens.verified.get(&key).filter(|verified| verified.generation == app.store.generation())
     {
@@ -175,7 +181,7 @@ async fn verify(app: &App, visit: &Visit, token: &str) -> Result<Result<Arc<Veri
         return Ok(Err(TokenError::Expired.to_string()));
     }
     if let (Some(robot), Bearer::Robot { secret, .. }) = (&verified.robot, &verified.access.bearer)
-        && let Err(refusal) = robot.check_use(secret, visit.peer, visit.now)
+        && let Err(refusal) = robot.check_use(secret, visit.peer, now)
     {
         return Ok(Err(refusal.to_string()));
     }

@@ -1,41 +1,57 @@
-//! An upstream's answer on its way to the client: watched for silence, hashed where it is addressed by digest, and its
-//! connection given back once everything was read.
+//! An upstream's answer on its way to the client: watched for silence on both sides, hashed where it is addressed by digest,
+//! and its connection given back once everything was read.
 
-use super::UpstreamError;
 use super::pool::Lease;
 use super::request_body::Inbound;
+use super::{Timeouts, UpstreamError};
 use crate::body::BodyError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use portcullis_oci::digest::Verifier;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// The body of an upstream's answer.
 pub struct Relay {
-    incoming: Incoming,
+    source: Arc<Mutex<Source>>,
+    verifier: Option<Verifier>,
+    timeouts: Timeouts,
+    silence: Option<Pin<Box<Sleep>>>,
+    is_watched: bool,
+    ended: bool,
+}
+
+/// Where the bytes come from. It is taken away from a client that does not read.
+struct Source {
+    /// None once it was taken away.
+    incoming: Option<Incoming>,
     lease: Option<Lease>,
     /// The request's body: where it was not sent to its end the connection is not used again.
     request: Option<Arc<Inbound>>,
-    verifier: Option<Verifier>,
-    idle: Duration,
-    silence: Option<Pin<Box<Sleep>>>,
-    ended: bool,
+    /// When the client was given bytes last; none while it waits for them.
+    given: Option<Instant>,
 }
 
 impl Relay {
     /// The body of an answer that came over this lease.
-    pub fn new(incoming: Incoming, lease: Lease, request: Option<Arc<Inbound>>, idle: Duration, is_head: bool) -> Self {
-        let mut relay =
-            Self { incoming, lease: Some(lease), request, verifier: None, idle, silence: None, ended: false };
-        if is_head || relay.incoming.is_end_stream() {
-            relay.finish();
+    pub fn new(
+        incoming: Incoming,
+        lease: Lease,
+        request: Option<Arc<Inbound>>,
+        timeouts: Timeouts,
+        is_head: bool,
+    ) -> Self {
+        let ended = is_head || incoming.is_end_stream();
+        let mut source = Source { incoming: Some(incoming), lease: Some(lease), request, given: None };
+        if ended {
+            source.give_back();
         }
-        relay
+        let source = Arc::new(Mutex::new(source));
+        Self { source, verifier: None, timeouts, silence: None, is_watched: false, ended }
     }
 
     /// Hashes the bytes on their way. The last ones are held back until the hash is known, so that wrong bytes never end well.
@@ -47,15 +63,6 @@ impl Relay {
         Ok(self)
     }
 
-    fn finish(&mut self) {
-        self.ended = true;
-        if let Some(lease) = self.lease.take()
-            && self.request.as_ref().is_none_or(|request| request.is_complete())
-        {
-            lease.give_back();
-        }
-    }
-
     /// All bytes were read: were they the digest's?
     fn check(&mut self) -> Result<(), BodyError> {
         if self.verifier.take().is_none_or(Verifier::matches) {
@@ -64,13 +71,88 @@ impl Relay {
         Err("the upstream's bytes do not have the digest that was asked for".into())
     }
 
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let idle = self.idle;
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let idle = self.timeouts.idle;
         let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(idle)));
         ready!(silence.as_mut().poll(cx));
-        self.ended = true;
-        self.lease = None;
-        Poll::Ready(Some(Err("the upstream sent nothing for too long".into())))
+        Poll::Ready("the upstream sent nothing for too long".into())
+    }
+
+    /// The next bytes, and whether they are the last.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, bool), BodyError>> {
+        let shared = Arc::clone(&self.source);
+        let mut source = locked(&shared);
+        source.given = None;
+        loop {
+            let Some(incoming) = &mut source.incoming else {
+                return Poll::Ready(Err("the client read nothing for too long".into()));
+            };
+            let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+                return self.poll_silence(cx).map(Err);
+            };
+            self.silence = None;
+            let (data, is_last) = match frame {
+                None => (Bytes::new(), true),
+                Some(frame) => match frame?.into_data() {
+                    Ok(data) => (data, incoming.is_end_stream()),
+                    // Trailers stay behind.
+                    Err(_) => continue,
+                },
+            };
+            if is_last {
+                source.give_back();
+            } else {
+                source.given = Some(Instant::now());
+            }
+            return Poll::Ready(Ok((data, is_last)));
+        }
+    }
+
+    /// Most answers come in one piece, and are never watched.
+    fn watch(&mut self) {
+        if !std::mem::replace(&mut self.is_watched, true) {
+            tokio::spawn(take_from_idle(Arc::downgrade(&self.source), self.timeouts.unread));
+        }
+    }
+}
+
+impl Source {
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take()
+            && self.request.as_ref().is_none_or(|request| request.is_complete())
+        {
+            lease.give_back();
+        }
+    }
+}
+
+/// Ends when the relay is over, or takes its connection away where the client has read nothing for too long.
+async fn take_from_idle(source: Weak<Mutex<Source>>, unread: Duration) {
+    let mut due = Instant::now() + unread;
+    loop {
+        sleep_until(due).await;
+        let Some(source) = source.upgrade() else { return };
+        let mut source = locked(&source);
+        if source.lease.is_none() {
+            return;
+        }
+        due = source.given.unwrap_or_else(Instant::now) + unread;
+        if due <= Instant::now() {
+            source.incoming = None;
+            source.lease = None;
+            return;
+        }
+    }
+}
+
+fn locked(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
+    source.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // The watch may hold the other end of the `Arc` at this moment.
+        locked(&self.source).lease = None;
     }
 }
 
@@ -80,34 +162,29 @@ impl Body for Relay {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        while !this.ended {
-            let frame = match Pin::new(&mut this.incoming).poll_frame(cx) {
-                Poll::Pending => return this.poll_silence(cx),
-                Poll::Ready(Some(Ok(frame))) => frame,
-                Poll::Ready(Some(Err(error))) => {
-                    this.ended = true;
-                    this.lease = None;
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                Poll::Ready(None) => {
-                    this.finish();
-                    return Poll::Ready(this.check().err().map(Err));
-                }
-            };
-            this.silence = None;
-            let Ok(data) = frame.into_data() else { continue };
-            if let Some(verifier) = &mut this.verifier {
-                verifier.update(&data);
-            }
-            if this.incoming.is_end_stream() {
-                this.finish();
-                if let Err(error) = this.check() {
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
-            return Poll::Ready(Some(Ok(Frame::data(data))));
+        if this.ended {
+            return Poll::Ready(None);
         }
-        Poll::Ready(None)
+        let (data, is_last) = match ready!(this.poll_bytes(cx)) {
+            Ok(given) => given,
+            Err(error) => {
+                this.ended = true;
+                locked(&this.source).lease = None;
+                return Poll::Ready(Some(Err(error)));
+            }
+        };
+        if let Some(verifier) = &mut this.verifier {
+            verifier.update(&data);
+        }
+        if is_last {
+            this.ended = true;
+            if let Err(error) = this.check() {
+                return Poll::Ready(Some(Err(error)));
+            }
+        } else {
+            this.watch();
+        }
+        Poll::Ready((!data.is_empty() || !is_last).then_some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -115,6 +192,9 @@ impl Body for Relay {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.ended { SizeHint::with_exact(0) } else { self.incoming.size_hint() }
+        if self.ended {
+            return SizeHint::with_exact(0);
+        }
+        locked(&self.source).incoming.as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }

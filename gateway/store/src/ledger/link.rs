@@ -1,10 +1,12 @@
 //! Links: which repository holds which blob, and the blob's size, kept once for each project.
 
 use super::size;
+use crate::row;
 use crate::sql::SqlStore;
 use portcullis_oci::{Digest, RepositoryName};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, Timestamp};
+use sqlx::any::AnyRow;
 use sqlx::query;
 
 pub(crate) async fn add(
@@ -44,6 +46,25 @@ pub(crate) async fn exists(
     let found =
         store.optional(find.bind(&*project.0).bind(repository.as_str()).bind(digest.as_str()), |_| Ok(())).await?;
     Ok(found.is_some())
+}
+
+pub(crate) async fn all(
+    store: &SqlStore,
+    project: &ProjectId,
+    after: Option<&(RepositoryName, Digest)>,
+    limit: u32,
+) -> Result<Vec<(RepositoryName, Digest)>> {
+    let (repository, digest) = after.map_or(("", ""), |(repository, digest)| (repository.as_str(), digest.as_str()));
+    let find = query(
+        "SELECT repository, digest FROM link \
+         WHERE project_id = $1 AND (repository > $2 OR (repository = $2 AND digest > $3)) \
+         ORDER BY repository, digest LIMIT $4",
+    );
+    let find = find.bind(&*project.0).bind(repository).bind(digest).bind(i64::from(limit));
+    let read = |row: &AnyRow| {
+        Ok((row::parse(row, "repository", RepositoryName::parse)?, row::parse(row, "digest", Digest::parse)?))
+    };
+    store.all(find, read).await
 }
 
 pub(crate) async fn remove(

@@ -136,9 +136,16 @@ pub(crate) async fn referrers(
     project: &ProjectId,
     repository: &RepositoryName,
     subject: &Digest,
+    after: Option<&Digest>,
+    limit: u32,
 ) -> Result<Vec<RecordedManifest>> {
-    let by_digest = query(bounded!(manifests!("AND subject = $3 ORDER BY digest")));
-    store.all(by_digest.bind(&*project.0).bind(repository.as_str()).bind(subject.as_str()), read).await
+    let by_digest = query(manifests!("AND subject = $3 AND digest > $4 ORDER BY digest LIMIT $5"))
+        .bind(&*project.0)
+        .bind(repository.as_str())
+        .bind(subject.as_str())
+        .bind(after.map_or("", Digest::as_str))
+        .bind(i64::from(limit));
+    store.all(by_digest, read).await
 }
 
 pub(crate) async fn remove(

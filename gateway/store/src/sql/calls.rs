@@ -58,8 +58,8 @@ impl Store for SqlStore {
     async fn robots(&self, project: &ProjectId) -> Result<Vec<Robot>> {
         within(robot::of_project(self, project)).await
     }
-    async fn replace_secrets(&self, robot: &Robot) -> Result<()> {
-        within(robot::replace_secrets(self, robot)).await
+    async fn replace_secrets(&self, robot: &Robot, newest: &str) -> Result<()> {
+        within(robot::replace_secrets(self, robot, newest)).await
     }
     async fn set_disabled(&self, id: &RobotId, disabled_at: Option<Timestamp>) -> Result<()> {
         within(robot::set_disabled(self, id, disabled_at)).await
@@ -127,6 +127,14 @@ impl Store for SqlStore {
     ) -> Result<Vec<Digest>> {
         within(ledger::missing(self, "link", project, repository, digests)).await
     }
+    async fn links(
+        &self,
+        project: &ProjectId,
+        after: Option<&(RepositoryName, Digest)>,
+        limit: u32,
+    ) -> Result<Vec<(RepositoryName, Digest)>> {
+        within(ledger::link::all(self, project, after, limit)).await
+    }
     async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<()> {
         within(ledger::link::remove(self, project, repository, digest)).await
     }
@@ -172,8 +180,10 @@ impl Store for SqlStore {
         project: &ProjectId,
         repository: &RepositoryName,
         subject: &Digest,
+        after: Option<&Digest>,
+        limit: u32,
     ) -> Result<Vec<RecordedManifest>> {
-        within(ledger::manifest::referrers(self, project, repository, subject)).await
+        within(ledger::manifest::referrers(self, project, repository, subject, after, limit)).await
     }
     async fn repositories(&self, project: &ProjectId, after: Option<&str>, limit: u32) -> Result<Vec<RepositoryName>> {
         within(ledger::repositories(self, project, after, limit)).await

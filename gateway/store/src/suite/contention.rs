@@ -166,8 +166,11 @@ pub async fn uses_and_rotations_at_once_do_not_stop_each_other(nodes: Nodes) {
         let (uses, mut robot) = (uses.clone(), robots[number % 6].clone());
         async move {
             if number % 3 == 0 {
+                let newest = robot.secrets[0].id.clone();
                 robot.secrets.insert(0, secret(&format!("{}-next-{number}", robot.name), 2));
-                store.replace_secrets(&robot).await.unwrap();
+                // Whoever comes second is refused.
+                let rotated = store.replace_secrets(&robot, &newest).await;
+                assert!(matches!(rotated, Ok(()) | Err(StoreError::Taken(_))), "{rotated:?}");
             } else {
                 store.note_use(&uses).await.unwrap();
             }

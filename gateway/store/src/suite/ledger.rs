@@ -126,10 +126,16 @@ pub async fn referrers_are_those_of_the_subject_in_the_repository(nodes: Nodes) 
     }
     let mut expected = [digest("sig"), digest("sbom")];
     expected.sort();
-    let found = nodes.other.referrers(&acme.id, &repo("acme/app"), &digest("m")).await.unwrap();
+    let list = async |subject: &str, after: Option<&Digest>, limit: u32| {
+        nodes.other.referrers(&acme.id, &repo("acme/app"), &digest(subject), after, limit).await.unwrap()
+    };
+    let found = list("m", None, 100).await;
     assert_eq!(found.iter().map(|manifest| manifest.digest.clone()).collect::<Vec<_>>(), expected);
     assert!(found.iter().all(|manifest| manifest.annotations.len() == 1));
-    assert!(nodes.other.referrers(&acme.id, &repo("acme/app"), &digest("sig")).await.unwrap().is_empty());
+    assert!(list("sig", None, 100).await.is_empty());
+    assert_eq!(list("m", None, 1).await, found[..1]);
+    assert_eq!(list("m", Some(&found[0].digest), 100).await, found[1..]);
+    assert!(list("m", Some(&found[1].digest), 100).await.is_empty());
 }
 
 pub async fn repositories_come_page_by_page_in_the_order_of_bytes(nodes: Nodes) {

@@ -87,7 +87,7 @@ pub async fn a_deleted_project_takes_its_robots_and_uploads_along(nodes: Nodes) 
     assert!(other.upload("globex").await.unwrap().is_some());
     assert!(matches!(store.add_robot(&robot(&acme, "late")).await, Err(StoreError::Missing)));
     assert!(matches!(store.set_disabled(&ci.id, None).await, Err(StoreError::Missing)));
-    assert!(matches!(store.replace_secrets(&ci).await, Err(StoreError::Missing)));
+    assert!(matches!(store.replace_secrets(&ci, &ci.secrets[0].id).await, Err(StoreError::Missing)));
 }
 
 pub async fn a_purged_project_leaves_no_record(nodes: Nodes) {
@@ -179,20 +179,26 @@ pub async fn replaced_secrets_keep_their_last_use(nodes: Nodes) {
     nodes.other.note_use(&[(first.clone(), at(50)), ("gone".into(), at(50))]).await.unwrap();
     nodes.other.note_use(&[(first.clone(), at(40))]).await.unwrap();
 
+    let before = ci.clone();
     ci.secrets[0].expires_at = Some(at(100));
     ci.secrets.insert(0, secret("second", 2));
-    nodes.one.replace_secrets(&ci).await.unwrap();
+    nodes.one.replace_secrets(&ci, &first).await.unwrap();
+    let late = nodes.other.replace_secrets(&before, &first).await;
+    assert!(matches!(late, Err(StoreError::Taken(_))), "it knew an older secret for the newest");
     ci.secrets[1].last_used_at = Some(at(50));
     assert_eq!(secrets(&nodes.other.robot(&ci.id).await.unwrap().unwrap()), secrets(&ci));
 
     ci.secrets = vec![secret("third", 3), secret("second", 2)];
-    nodes.one.replace_secrets(&ci).await.unwrap();
+    nodes.one.replace_secrets(&ci, "second").await.unwrap();
     assert_eq!(secrets(&nodes.other.robot(&ci.id).await.unwrap().unwrap()), secrets(&ci));
     let mut thief = robot(&project("acme"), "thief");
     thief.secrets = vec![secret("second", 2)];
     assert!(matches!(nodes.one.add_robot(&thief).await, Err(StoreError::Missing)), "a secret belongs to one robot");
     assert!(nodes.other.robot(&thief.id).await.unwrap().is_none());
-    assert!(matches!(nodes.one.replace_secrets(&robot(&project("acme"), "nobody")).await, Err(StoreError::Missing)));
+    assert!(matches!(
+        nodes.one.replace_secrets(&robot(&project("acme"), "nobody"), "").await,
+        Err(StoreError::Missing)
+    ));
 }
 
 pub async fn a_robot_is_disabled_enabled_and_deleted(nodes: Nodes) {
@@ -317,7 +323,7 @@ pub async fn every_change_of_a_rule_bumps_the_generation_and_nothing_else_does(n
     assert_eq!(generation().await, expected, "a record is no rule");
     bumps!(
         store.set_consent("asked", Consent::Accepted, at(1)),
-        store.replace_secrets(&ci),
+        store.replace_secrets(&ci, &ci.secrets[0].id),
         store.set_disabled(&ci.id, Some(at(2))),
         store.delete_robot(&ci.id),
         store.add_key(&key, at(0), at(0)),

@@ -6,13 +6,20 @@ use super::mapping::refusal;
 use crate::body::Body;
 use crate::pipeline::respond::Refusal;
 use crate::upstream::UpstreamError;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use portcullis_oci::manifest::media_type::{self, OCI_INDEX};
 use portcullis_oci::{Digest, Operation, Reference, Tag};
 use portcullis_tenancy::ledger::RecordedManifest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// Bytes of entries that one answer holds, nearly: annotations may be as large as a manifest.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Most pages of the upstream's that are read for one of ours.
+const MAX_PAGES: usize = 100;
+/// Recorded manifests that are read at once.
+const BATCH: u32 = 8;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,75 +47,171 @@ struct Theirs {
     manifests: Vec<Value>,
 }
 
-/// GET: never 404.
+/// What is told at once: the entries that come first by their digests, after a position, within [`PAGE_BYTES`].
+struct Page<'a> {
+    after: Option<&'a Digest>,
+    artifact_type: Option<&'a str>,
+    entries: BTreeMap<Digest, Entry>,
+    bytes: usize,
+    /// Some had no room.
+    is_cut: bool,
+}
+
+impl Page<'_> {
+    /// Takes an entry, and gives up the last ones where there are more than have room. The first that is offered under a
+    /// digest stays.
+    fn offer(&mut self, entry: Entry) {
+        let Ok(digest) = Digest::parse(&entry.digest) else { return };
+        let is_wanted = self.artifact_type.is_none_or(|wanted| entry.artifact_type.as_deref() == Some(wanted));
+        if !is_wanted || self.after.is_some_and(|after| digest <= *after) || self.entries.contains_key(&digest) {
+            return;
+        }
+        self.bytes += entry.weight();
+        self.entries.insert(digest, entry);
+        while self.bytes > PAGE_BYTES && self.entries.len() > 1 {
+            let last = self.entries.pop_last();
+            self.bytes -= last.map_or(0, |(_, entry)| entry.weight());
+            self.is_cut = true;
+        }
+    }
+}
+
+impl Entry {
+    /// Bytes that it takes, nearly.
+    fn weight(&self) -> usize {
+        let annotations: usize = self.annotations.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
+        256 + self.media_type.len() + self.artifact_type.as_ref().map_or(0, String::len) + annotations
+    }
+}
+
+/// GET: never 404. What has no room is behind a `Link`, whose `last` is the position reached.
 pub async fn referrers(
     errand: &Errand,
     digest: &Digest,
     artifact_type: Option<&str>,
+    last: Option<&Digest>,
 ) -> Result<Response<Body>, Refusal> {
-    let answer = errand.send(errand.call()).await?;
-    let mut entries = match answer.head.status {
-        StatusCode::OK => entries(&answer.whole().await?.1)?,
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST => {
-            answer.whole().await?;
-            supplied(errand, digest).await?
-        }
-        _ => return Err(refusal(errand, answer).await),
-    };
-    if let Some(wanted) = artifact_type {
-        entries.retain(|entry| entry.artifact_type.as_deref() == Some(wanted));
+    let mut page = Page { after: last, artifact_type, entries: BTreeMap::new(), bytes: 0, is_cut: false };
+    if !upstreams(errand, digest, &mut page).await? {
+        recorded(errand, digest, &mut page).await?;
+        fallback(errand, digest, &mut page).await?;
     }
-    let index = Index { schema_version: 2, media_type: OCI_INDEX, manifests: entries };
+    let reached = page.entries.last_key_value().filter(|_| page.is_cut).map(|(digest, _)| digest.clone());
+    let index = Index { schema_version: 2, media_type: OCI_INDEX, manifests: page.entries.into_values().collect() };
     let body = serde_json::to_vec(&index).map_err(|error| Refusal::Internal(error.to_string()))?;
     let mut response = Response::new(Body::full(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(OCI_INDEX));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCI_INDEX));
     if artifact_type.is_some() {
-        response
-            .headers_mut()
-            .insert(HeaderName::from_static("oci-filters-applied"), HeaderValue::from_static("artifactType"));
+        headers.insert(HeaderName::from_static("oci-filters-applied"), HeaderValue::from_static("artifactType"));
+    }
+    if let Some(last) = reached {
+        headers.insert(header::LINK, next_link(errand, digest, artifact_type, last)?);
     }
     Ok(response)
 }
 
-/// From the record, and from the fallback index that a client may have kept before.
-async fn supplied(errand: &Errand, digest: &Digest) -> Result<Vec<Entry>, Refusal> {
-    let (project, repository, subject) = (errand.project.id.clone(), errand.repository.clone(), digest.clone());
-    let store = &errand.visit.worker.app.store;
-    let recorded = store.run(|store| async move { store.referrers(&project, &repository, &subject).await }).await?;
-    let mut entries: Vec<Entry> = recorded.into_iter().map(Entry::from).collect();
-    for entry in fallback(errand, digest).await? {
-        if !entries.iter().any(|known| known.digest == entry.digest) {
-            entries.push(entry);
-        }
-    }
-    Ok(entries)
+fn next_link(
+    errand: &Errand,
+    digest: &Digest,
+    artifact_type: Option<&str>,
+    last: Digest,
+) -> Result<HeaderValue, Refusal> {
+    let next = Operation::Referrers {
+        repository: errand.repository.clone(),
+        digest: digest.clone(),
+        artifact_type: artifact_type.map(str::to_owned),
+        last: Some(last),
+    };
+    let link = format!("<{}>; rel=\"next\"", next.path_and_query(errand.repository.as_str()));
+    HeaderValue::try_from(link).map_err(|error| Refusal::Internal(error.to_string()))
 }
 
-/// The entries of the fallback tag `sha256-<hex>`, if it is a readable index.
-async fn fallback(errand: &Errand, digest: &Digest) -> Result<Vec<Entry>, Refusal> {
+/// The upstream's own list, all its pages; returns whether it has one.
+async fn upstreams(errand: &Errand, digest: &Digest, page: &mut Page<'_>) -> Result<bool, Refusal> {
+    let first = Operation::Referrers {
+        repository: errand.repository.clone(),
+        digest: digest.clone(),
+        artifact_type: page.artifact_type.map(str::to_owned),
+        last: None,
+    };
+    let mut path = first.path_and_query(&errand.upstream_name);
+    for _ in 0..MAX_PAGES {
+        let answer = errand.send(errand.call_to(Method::GET, path.clone())).await?;
+        match answer.head.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST => {
+                answer.whole().await?;
+                return Ok(false);
+            }
+            _ => return Err(refusal(errand, answer).await),
+        }
+        let (head, body) = answer.whole().await?;
+        entries(&body)?.into_iter().for_each(|entry| page.offer(entry));
+        match next_page(errand, &head.headers, &path) {
+            Some(next) => path = next,
+            None => return Ok(true),
+        }
+    }
+    Err(UpstreamError::Odd(format!("its referrers have more than {MAX_PAGES} pages")).into())
+}
+
+/// Where the upstream's list goes on: at its own origin, the same path with another query (RFC 8288).
+fn next_page(errand: &Errand, headers: &HeaderMap, path: &str) -> Option<String> {
+    let link = headers.get(header::LINK)?.to_str().ok()?;
+    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+    if !parameters.contains("rel=\"next\"") && !parameters.contains("rel=next") {
+        return None;
+    }
+    let target = target.parse::<Uri>().ok()?;
+    let same_path = Some(target.path()) == path.split('?').next();
+    let next = target.path_and_query()?.as_str();
+    (errand.is_upstreams(&target) && same_path && next != path).then(|| next.to_owned())
+}
+
+/// What is on record.
+async fn recorded(errand: &Errand, digest: &Digest, page: &mut Page<'_>) -> Result<(), Refusal> {
+    let mut after = page.after.cloned();
+    loop {
+        let (project, repository, subject) = (errand.project.id.clone(), errand.repository.clone(), digest.clone());
+        let store = &errand.visit.worker.app.store;
+        let batch =
+            store
+                .run(move |store| async move {
+                    store.referrers(&project, &repository, &subject, after.as_ref(), BATCH).await
+                })
+                .await?;
+        let is_end = batch.len() < BATCH as usize;
+        after = batch.last().map(|manifest| manifest.digest.clone());
+        batch.into_iter().for_each(|manifest| page.offer(manifest.into()));
+        // They come in their order: what follows has no room either.
+        if is_end || page.is_cut {
+            return Ok(());
+        }
+    }
+}
+
+/// The entries of the fallback tag `sha256-<hex>`, if it is a readable index: what a client may have kept before.
+async fn fallback(errand: &Errand, digest: &Digest, page: &mut Page<'_>) -> Result<(), Refusal> {
     let text: String = format!("{}-{}", digest.algorithm(), digest.encoded()).chars().take(128).collect();
-    let Ok(tag) = Tag::parse(&text) else { return Ok(Vec::new()) };
+    let Ok(tag) = Tag::parse(&text) else { return Ok(()) };
     let operation = Operation::ManifestPull { repository: errand.repository.clone(), reference: Reference::Tag(tag) };
     let call = errand
         .call_to(Method::GET, operation.path_and_query(&errand.upstream_name))
         .header(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
     let answer = errand.send(call).await?;
-    if answer.head.status != StatusCode::OK {
-        return Ok(Vec::new());
+    if answer.head.status == StatusCode::OK {
+        let index = answer.whole().await?.1;
+        entries(&index).unwrap_or_default().into_iter().for_each(|entry| page.offer(entry));
     }
-    Ok(entries(&answer.whole().await?.1).unwrap_or_default())
+    Ok(())
 }
 
-/// The valid entries of an index.
+/// The entries of an index that can be read.
 fn entries(index: &[u8]) -> Result<Vec<Entry>, UpstreamError> {
     let theirs: Theirs =
         serde_json::from_slice(index).map_err(|_| UpstreamError::Odd("its referrers are no index".to_owned()))?;
-    Ok(theirs
-        .manifests
-        .into_iter()
-        .filter_map(|entry| serde_json::from_value::<Entry>(entry).ok())
-        .filter(|entry| Digest::parse(&entry.digest).is_ok())
-        .collect())
+    Ok(theirs.manifests.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
 }
 
 impl From<RecordedManifest> for Entry {

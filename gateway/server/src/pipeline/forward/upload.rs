@@ -246,13 +246,10 @@ fn accepted(errand: &Errand, status: StatusCode, headers: &HeaderMap, session: &
 
 /// The upstream's location: at its own origin, below this very repository, and nothing else.
 fn upstream_location(errand: &Errand, answer: &Answer) -> Result<Box<str>, Refusal> {
-    let origin = errand.visit.worker.app.upstream.origin();
     let prefix = format!("/v2/{}/blobs/uploads/", errand.upstream_name);
     let location = answer.head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()?.parse::<Uri>().ok());
     location
-        .filter(|uri| {
-            uri.authority().is_none() || crate::config::PublicUrl::of_uri(uri).is_some_and(|theirs| theirs == *origin)
-        })
+        .filter(|uri| errand.is_upstreams(uri))
         .filter(|uri| {
             uri.path().strip_prefix(&prefix).is_some_and(|session| !session.is_empty() && !session.contains('/'))
         })
