@@ -130,10 +130,15 @@ impl Faults {
     #[track_caller]
     pub fn wait_for_head(&self, wanted: impl Fn(&Seen) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !self.shared.heads.lock().unwrap_or_else(PoisonError::into_inner).iter().any(&wanted) {
+        while !self.heads().iter().any(&wanted) {
             assert!(Instant::now() < deadline, "no such request; seen: {:#?}", self.seen());
             crate::process::pause();
         }
+    }
+
+    /// The requests whose heads have come so far, whatever became of their bodies.
+    pub fn heads(&self) -> Vec<Seen> {
+        self.shared.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many connections are open to it now.

@@ -22,6 +22,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+/// A connection to a peer, with or without TLS.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+
 /// What a request's body may be: see [`Request::stream`] for other than bytes.
 pub type Body = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
 
@@ -168,6 +172,17 @@ impl Http {
     }
 }
 
+impl Credentials {
+    /// The value of an `Authorization` header; none where nobody asks.
+    pub fn header(&self) -> Option<String> {
+        match self {
+            Credentials::None => None,
+            Credentials::Basic(user, secret) => Some(format!("Basic {}", STANDARD.encode(format!("{user}:{secret}")))),
+            Credentials::Bearer(token) => Some(format!("Bearer {token}")),
+        }
+    }
+}
+
 impl Request {
     /// One more header; a name may come several times.
     #[track_caller]
@@ -180,13 +195,9 @@ impl Request {
 
     /// With credentials.
     pub fn with(self, who: &Credentials) -> Request {
-        match who {
-            Credentials::None => self,
-            Credentials::Basic(user, secret) => {
-                let pair = STANDARD.encode(format!("{user}:{secret}"));
-                self.header("authorization", format!("Basic {pair}"))
-            }
-            Credentials::Bearer(token) => self.header("authorization", format!("Bearer {token}")),
+        match who.header() {
+            None => self,
+            Some(value) => self.header("authorization", value),
         }
     }
 
@@ -253,38 +264,15 @@ impl Request {
         tokio::time::timeout(limit, self.exchange()).await.map_err(|_| format!("no head within {limit:?}"))?
     }
 
-    async fn exchange(self) -> Result<http::Response<hyper::body::Incoming>, String> {
-        let stream = TcpStream::connect(self.http.address()).await.map_err(explain)?;
-        stream.set_nodelay(true).map_err(explain)?;
-        let Some(config) = self.http.tls() else {
-            return self.over(stream).await;
-        };
-        let mut config = rustls::ClientConfig::clone(config);
-        config.alpn_protocols = vec![if self.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(self.http.server_name(), stream).await.map_err(explain)?;
-        if self.http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err("HTTP/2 is not offered".to_owned());
-        }
-        self.over(stream).await
+    /// A connection for this request, and the request without its body.
+    pub(crate) async fn into_wire(mut self) -> Result<(Box<dyn Wire>, http::Request<()>), String> {
+        let wire = self.connect().await?;
+        Ok((wire, self.head()?.map(drop)))
     }
 
-    async fn over<S>(mut self, stream: S) -> Result<http::Response<hyper::body::Incoming>, String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let authority = self.http.authority();
-        let uri = if self.http2 {
-            format!("{}{}", self.http.origin(), self.target)
-        } else {
-            if !self.headers.contains_key("host") {
-                self = self.header("host", authority);
-            }
-            self.target.clone()
-        };
-        let mut request = http::Request::builder().method(self.method).uri(uri).body(self.body).map_err(explain)?;
-        *request.headers_mut() = self.headers;
-        let io = TokioIo::new(stream);
+    async fn exchange(mut self) -> Result<http::Response<hyper::body::Incoming>, String> {
+        let io = TokioIo::new(self.connect().await?);
+        let request = self.head()?;
         if self.http2 {
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(explain)?;
@@ -295,6 +283,35 @@ impl Request {
             tokio::spawn(connection);
             sender.send_request(request).await.map_err(explain)
         }
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Wire>, String> {
+        let stream = TcpStream::connect(self.http.address()).await.map_err(explain)?;
+        stream.set_nodelay(true).map_err(explain)?;
+        let Some(config) = self.http.tls() else {
+            return Ok(Box::new(stream));
+        };
+        let mut config = rustls::ClientConfig::clone(config);
+        config.alpn_protocols = vec![if self.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(self.http.server_name(), stream).await.map_err(explain)?;
+        if self.http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err("HTTP/2 is not offered".to_owned());
+        }
+        Ok(Box::new(stream))
+    }
+
+    /// What is sent; its body is taken out of this.
+    fn head(&mut self) -> Result<http::Request<Body>, String> {
+        let authority = self.http.authority();
+        let uri = if self.http2 { format!("{}{}", self.http.origin(), self.target) } else { self.target.clone() };
+        if !self.http2 && !self.headers.contains_key("host") {
+            self.headers.insert("host", HeaderValue::try_from(authority).map_err(explain)?);
+        }
+        let body = std::mem::replace(&mut self.body, bytes_body(Bytes::new()));
+        let mut request = http::Request::builder().method(self.method.clone()).uri(uri).body(body).map_err(explain)?;
+        *request.headers_mut() = std::mem::take(&mut self.headers);
+        Ok(request)
     }
 }
 
