@@ -7,7 +7,7 @@ use portcullis_tests::gateway::Gateway;
 use portcullis_tests::image::{Manifest, sha256};
 use portcullis_tests::postgres::Postgres;
 use portcullis_tests::registry::Registry;
-use portcullis_tests::scene::House;
+use portcullis_tests::scene::{House, within};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +40,15 @@ fn a_push_of_the_tag_from_another_node_waits_for_its_deletion() {
     let is_push = |seen: &portcullis_tests::faults::Seen| {
         seen.method == "PUT" && seen.path().ends_with("/1.0") && sha256(&seen.body) == next.digest()
     };
-    // Time enough for a push that does not wait: it takes a few milliseconds.
-    std::thread::sleep(Duration::from_millis(500));
+    // Pushes that came later and need not wait are done: one that does not wait would be as well.
+    let management = other.management();
+    within(Duration::from_secs(30), || {
+        let metrics = management.get("/metrics").send();
+        String::from_utf8_lossy(&metrics.body).contains("portcullis_requests_in_flight 1").then_some(())
+    });
+    for later in ["2.0", "3.0", "4.0"] {
+        there.put_manifest(later, &next).expect(201);
+    }
     assert!(!upstream.seen().iter().any(is_push), "the push overtook the deletion");
     there.pull("keep", &image);
     gate.open();
