@@ -9,6 +9,7 @@ use portcullis_tests::image::{Blob, IMAGE, Manifest};
 use portcullis_tests::raw::Raw;
 use portcullis_tests::repository::with_digest;
 use portcullis_tests::scene::{House, within};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,6 +162,42 @@ fn a_thread_gets_the_place_of_a_connection_that_another_thread_keeps() {
             assert_eq!(answer.status, 200, "{answer:?}");
         }
     }
+}
+
+/// The gateway's own look at the upstream takes a place now and then, and so ends a kept connection.
+#[test]
+fn who_waits_on_a_connections_own_thread_gets_that_connection() {
+    const PULLS: usize = 40;
+    let gate = Arc::new(Gate::default());
+    let hold = gate.clone();
+    let upstream = Faults::scripted(move |seen| {
+        if seen.path() == "/v2/" {
+            return Answer::status(200);
+        }
+        hold.pass();
+        Answer::status(200).header("content-type", IMAGE).body("{}")
+    });
+    let builder = Gateway::before(&upstream.url()).set("upstream.isolation", "repository");
+    let builder = builder.set("server.worker_threads", 1).set("upstream.max_connections", 1);
+    let house = House::open(builder.set("upstream.connect_timeout_s", 60));
+    let pulls: Vec<_> = (0..PULLS)
+        .map(|_| {
+            let pull = house.acme("app").request(Method::GET, "manifests/1.0").limit(PATIENCE);
+            std::thread::spawn(move || pull.send().expect(200))
+        })
+        .collect();
+    let management = house.gateway.management();
+    within(PATIENCE, || {
+        let metrics = management.get("/metrics").send();
+        String::from_utf8_lossy(&metrics.body).contains("portcullis_requests_in_flight 40").then_some(())
+    });
+    gate.open();
+    for pull in pulls {
+        pull.join().expect("every pull is answered");
+    }
+    let seen = upstream.seen().into_iter().filter(|seen| seen.path() != "/v2/");
+    let connections: HashSet<_> = seen.map(|seen| seen.connection).collect();
+    assert!(connections.len() < PULLS / 2, "{} connections for {PULLS} pulls", connections.len());
 }
 
 #[test]
