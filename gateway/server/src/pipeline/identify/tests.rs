@@ -31,7 +31,7 @@ fn tokens_are_remembered_up_to_a_number_of_scopes() {
     let (tokens, scopes) = remembered(400, 1000);
     assert!((1..400).contains(&tokens) && scopes <= most, "{tokens} tokens, {scopes} scopes");
     // A token without any scope takes a place as well.
-    let (tokens, _) = remembered(MAX_SCOPES * 2, 0);
+    let (tokens, _) = remembered(MAX_SCOPES.saturating_mul(2), 0);
     assert!((1..=most).contains(&tokens), "{tokens} tokens");
 }
 
