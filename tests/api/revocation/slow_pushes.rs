@@ -153,9 +153,9 @@ fn give_the_guest_the_new_project(url: &str) -> Project {
     given.expect("the store can be changed")
 }
 
-/// A body that is still on its way when its upload's robot is gone is not kept either, however the upload goes on.
+/// The bytes that a deleted robot sent are nobody's.
 #[test]
-fn a_chunk_that_ends_after_a_revocation_brings_no_blob() {
+fn an_upload_of_a_deleted_robot_has_no_end() {
     let registry = Registry::start();
     let house = House::open(Gateway::before(&registry.url()));
     let blob = Blob::random(1000);
