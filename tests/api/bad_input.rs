@@ -6,6 +6,7 @@
 mod early;
 mod framing;
 mod manifests;
+mod silent;
 mod targets;
 
 use base64::Engine as _;

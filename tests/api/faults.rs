@@ -5,4 +5,5 @@ mod answers;
 mod connections;
 mod downloads;
 mod login;
+mod proofs;
 mod redirects;

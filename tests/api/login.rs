@@ -1,6 +1,7 @@
 //! The token endpoint: who gets a token, what it carries, and what everybody else is told (Docker token specification,
 //! OAuth 2.0). Every allow stands beside its deny.
 
+mod anonymous;
 mod refresh;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};

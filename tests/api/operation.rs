@@ -3,4 +3,5 @@
 mod lifecycle;
 mod logs;
 mod nodes;
+mod sweeper;
 mod telemetry;

@@ -37,7 +37,7 @@ fn listed(gateway: &Gateway, username: &str) -> Value {
 #[test]
 fn projects_come_and_go_and_their_names_stay_reserved() {
     let registry = Registry::start();
-    let gateway = Gateway::before(&registry.url()).set("store.stale_max_s", 2).start();
+    let gateway = Gateway::before(&registry.url()).set("store.stale_max_s", 5).start();
     let created = gateway.cli(&["project", "create", "acme", "--json"]).json();
     assert_eq!(
         (&created["name"], &created["public"], &created["upstream_prefix"]),

@@ -311,7 +311,7 @@ fn es256_signs_where_it_is_chosen() {
 fn a_token_for_a_deleted_project_is_worth_nothing_in_a_new_one_of_the_same_name() {
     let registry = Registry::start();
     // A purge waits until every node has heard of the deletion, or denies everything.
-    let gateway = Gateway::before(&registry.url()).set("store.stale_max_s", 2).start();
+    let gateway = Gateway::before(&registry.url()).set("store.stale_max_s", 5).start();
     let http = gateway.http();
     let create = ["project", "create", "acme", "--public", "--adopt"];
     gateway.cli(&create);

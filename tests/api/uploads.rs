@@ -4,3 +4,4 @@
 mod believed;
 mod broken;
 mod locations;
+mod resets;

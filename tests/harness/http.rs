@@ -1,26 +1,25 @@
 //! An HTTP client for tests: one connection a request, trust in one CA, no redirects, HTTP/1.1 or HTTP/2, every request within a time limit.
 
+mod pieces;
+mod response;
+mod wire;
+
+pub use pieces::{Pieces, Streamed, pieces};
+pub use response::Response;
+pub(crate) use wire::Wire;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use serde_json::Value;
-use std::fmt;
+use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What a request's body may be: see [`Request::stream`] for other than bytes.
 pub type Body = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
@@ -58,19 +57,6 @@ pub struct Request {
     limit: Duration,
 }
 
-/// A whole answer.
-#[derive(Clone)]
-pub struct Response {
-    /// What was asked, for messages.
-    pub asked: String,
-    /// The status code.
-    pub status: u16,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: Bytes,
-}
-
 impl Http {
     /// The origin of `url`, trusting the CA in `ca` alone; `ca` is not read for `http:`.
     #[track_caller]
@@ -81,7 +67,7 @@ impl Http {
             https,
             host: uri.host().unwrap_or_else(|| panic!("{url} has no host")).to_owned(),
             port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
-            tls: https.then(|| trust(ca.expect("https needs a CA to trust"))),
+            tls: https.then(|| wire::trust(ca.expect("https needs a CA to trust"))),
         }
     }
 
@@ -168,6 +154,17 @@ impl Http {
     }
 }
 
+impl Credentials {
+    /// The value of an `Authorization` header; none where nobody asks.
+    pub fn header(&self) -> Option<String> {
+        match self {
+            Credentials::None => None,
+            Credentials::Basic(user, secret) => Some(format!("Basic {}", STANDARD.encode(format!("{user}:{secret}")))),
+            Credentials::Bearer(token) => Some(format!("Bearer {token}")),
+        }
+    }
+}
+
 impl Request {
     /// One more header; a name may come several times.
     #[track_caller]
@@ -180,13 +177,9 @@ impl Request {
 
     /// With credentials.
     pub fn with(self, who: &Credentials) -> Request {
-        match who {
-            Credentials::None => self,
-            Credentials::Basic(user, secret) => {
-                let pair = STANDARD.encode(format!("{user}:{secret}"));
-                self.header("authorization", format!("Basic {pair}"))
-            }
-            Credentials::Bearer(token) => self.header("authorization", format!("Bearer {token}")),
+        match who.header() {
+            None => self,
+            Some(value) => self.header("authorization", value),
         }
     }
 
@@ -253,38 +246,15 @@ impl Request {
         tokio::time::timeout(limit, self.exchange()).await.map_err(|_| format!("no head within {limit:?}"))?
     }
 
-    async fn exchange(self) -> Result<http::Response<hyper::body::Incoming>, String> {
-        let stream = TcpStream::connect(self.http.address()).await.map_err(explain)?;
-        stream.set_nodelay(true).map_err(explain)?;
-        let Some(config) = self.http.tls() else {
-            return self.over(stream).await;
-        };
-        let mut config = rustls::ClientConfig::clone(config);
-        config.alpn_protocols = vec![if self.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(self.http.server_name(), stream).await.map_err(explain)?;
-        if self.http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err("HTTP/2 is not offered".to_owned());
-        }
-        self.over(stream).await
+    /// A connection for this request, and the request without its body.
+    pub(crate) async fn into_wire(mut self) -> Result<(Box<dyn Wire>, http::Request<()>), String> {
+        let wire = wire::connect(&self.http, self.http2).await?;
+        Ok((wire, self.head()?.map(drop)))
     }
 
-    async fn over<S>(mut self, stream: S) -> Result<http::Response<hyper::body::Incoming>, String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let authority = self.http.authority();
-        let uri = if self.http2 {
-            format!("{}{}", self.http.origin(), self.target)
-        } else {
-            if !self.headers.contains_key("host") {
-                self = self.header("host", authority);
-            }
-            self.target.clone()
-        };
-        let mut request = http::Request::builder().method(self.method).uri(uri).body(self.body).map_err(explain)?;
-        *request.headers_mut() = self.headers;
-        let io = TokioIo::new(stream);
+    async fn exchange(mut self) -> Result<http::Response<hyper::body::Incoming>, String> {
+        let io = TokioIo::new(wire::connect(&self.http, self.http2).await?);
+        let request = self.head()?;
         if self.http2 {
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(explain)?;
@@ -296,105 +266,18 @@ impl Request {
             sender.send_request(request).await.map_err(explain)
         }
     }
-}
 
-impl Response {
-    /// A header's value; empty where it is missing, joined by commas where it comes several times.
-    pub fn header(&self, name: &str) -> String {
-        let all: Vec<_> =
-            self.headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect();
-        all.join(", ")
-    }
-
-    /// The body as JSON.
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("not JSON: {e}\n{self}"))
-    }
-
-    /// The first error's code in the registry's form.
-    #[track_caller]
-    pub fn error_code(&self) -> String {
-        let code = self.json()["errors"][0]["code"].as_str().map(str::to_owned);
-        code.unwrap_or_else(|| panic!("no error in the registry's form\n{self}"))
-    }
-
-    /// All that tells two answers apart, without what differs between any two: the date and the request's id.
-    pub fn appearance(&self) -> String {
-        let mut headers: Vec<String> = self
-            .headers
-            .iter()
-            .filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()))
-            .map(|(name, value)| format!("{name}: {value:?}"))
-            .collect();
-        headers.sort();
-        let body = String::from_utf8_lossy(&self.body).replace(&self.header("x-request-id"), "");
-        format!("{} {headers:?} {body}", self.status)
-    }
-
-    /// Fails the test unless the status is this one.
-    #[track_caller]
-    pub fn expect(self, status: u16) -> Response {
-        assert_eq!(self.status, status, "{self}");
-        self
-    }
-
-    /// Fails the test unless status and error code are these.
-    #[track_caller]
-    pub fn refused(self, status: u16, code: &str) -> Response {
-        let response = self.expect(status);
-        assert_eq!(response.error_code(), code, "{response}");
-        response
-    }
-}
-
-impl fmt::Display for Response {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "> {}\n< {}", self.asked, self.status)?;
-        for (name, value) in &self.headers {
-            writeln!(f, "< {name}: {}", String::from_utf8_lossy(value.as_bytes()))?;
+    /// What is sent; its body is taken out of this.
+    fn head(&mut self) -> Result<http::Request<Body>, String> {
+        let authority = self.http.authority();
+        let uri = if self.http2 { format!("{}{}", self.http.origin(), self.target) } else { self.target.clone() };
+        if !self.http2 && !self.headers.contains_key("host") {
+            self.headers.insert("host", HeaderValue::try_from(authority).map_err(explain)?);
         }
-        let shown = self.body.get(..2000).unwrap_or(&self.body);
-        write!(f, "{}", String::from_utf8_lossy(shown))
-    }
-}
-
-impl fmt::Debug for Response {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Sends a body piece by piece, for as long as the test likes. Dropped, the body ends in order.
-pub struct Pieces(UnboundedSender<std::io::Result<Frame<Bytes>>>);
-
-/// What [`Pieces`] sends, for [`Request::stream`]. It never knows its length.
-pub struct Streamed(UnboundedReceiver<std::io::Result<Frame<Bytes>>>);
-
-/// A body that the test sends while the request is under way.
-pub fn pieces() -> (Pieces, Streamed) {
-    let (sender, receiver) = unbounded_channel();
-    (Pieces(sender), Streamed(receiver))
-}
-
-impl Pieces {
-    /// The next piece.
-    pub fn send(&self, bytes: impl Into<Bytes>) {
-        let _ = self.0.send(Ok(Frame::data(bytes.into())));
-    }
-
-    /// The client goes away in the middle of the body.
-    pub fn break_off(self) {
-        let _ = self.0.send(Err(std::io::Error::other("the test breaks off here")));
-    }
-}
-
-impl hyper::body::Body for Streamed {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(cx)
+        let body = std::mem::replace(&mut self.body, bytes_body(Bytes::new()));
+        let mut request = http::Request::builder().method(self.method.clone()).uri(uri).body(body).map_err(explain)?;
+        *request.headers_mut() = std::mem::take(&mut self.headers);
+        Ok(request)
     }
 }
 
@@ -418,23 +301,6 @@ pub fn encode(text: &str) -> String {
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime can be built")
 });
-
-#[track_caller]
-fn trust(ca: &Path) -> Arc<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(ca).unwrap_or_else(|e| panic!("{}: {e}", ca.display()));
-    for certificate in certificates {
-        let certificate = certificate.unwrap_or_else(|e| panic!("{}: {e}", ca.display()));
-        roots.add(certificate).unwrap_or_else(|e| panic!("{}: {e}", ca.display()));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has them")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
-}
 
 fn bytes_body(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed()

@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod faults;
+pub mod gate;
 pub mod gateway;
 pub mod http;
 pub mod image;
@@ -16,6 +17,7 @@ pub mod raw;
 pub mod registry;
 pub mod repository;
 pub mod scene;
+pub mod stream;
 
 #[cfg(test)]
 mod tests;

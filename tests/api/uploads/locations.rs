@@ -111,6 +111,30 @@ fn a_location_ends_with_its_upload() {
     assert_unknown(&repository, &cancelled, &blob);
 }
 
+/// The registry behind forgets an upload that has ended. This one does not, and the location has ended all the same.
+#[test]
+fn a_location_ends_though_the_upstream_would_go_on() {
+    let upstream = Faults::scripted(|seen| match seen.method.as_str() {
+        "POST" | "PATCH" => Answer::status(202).header("location", "/v2/acme/app/blobs/uploads/1"),
+        "PUT" => Answer::status(201),
+        "GET" | "DELETE" if seen.path().contains("/uploads/") => Answer::status(204).header("range", "0-99"),
+        _ => Answer::status(200).body("x"),
+    });
+    let house = House::open(Gateway::before(&upstream.url()));
+    let (repository, blob) = (house.acme("app"), Blob::random(100));
+    let first = repository.open_upload();
+    let patched = repository.at(Method::PATCH, &first).body(blob.bytes.clone()).send().expect(202).header("location");
+    repository.at(Method::PUT, &with_digest(&patched, &blob.digest)).send().expect(201);
+    let cancelled = repository.open_upload();
+    repository.at(Method::DELETE, &cancelled).send().expect(204);
+    let asked = upstream.heads().iter().filter(|seen| seen.path().contains("/uploads/")).count();
+    for location in [first, patched, cancelled] {
+        assert_unknown(&repository, &location, &blob);
+    }
+    let uploads = upstream.heads().into_iter().filter(|seen| seen.path().contains("/uploads/"));
+    assert_eq!(uploads.count(), asked, "the upstream heard of an upload that has ended");
+}
+
 #[test]
 fn a_location_survives_a_restart() {
     let mut scene = Scene::open();
