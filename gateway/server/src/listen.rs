@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -29,6 +29,9 @@ use tokio_rustls::TlsAcceptor;
 const BACKLOG: i32 = 1024;
 /// How long to wait after an accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What an HTTP/2 connection gathers before it writes; a TLS record holds as much.
+const WRITE_BUFFER: usize = 16 * 1024;
 
 /// A connection without a request for so long is closed, at most twice as late.
 const QUIET: Duration = Duration::from_secs(120);
@@ -205,8 +208,12 @@ impl DataThread {
             None => self.serve(stream, peer, None).await,
             Some(tls) => match timeout(limit, self.unless_draining(tls.accept(stream))).await {
                 Ok(Some(Ok(stream))) => {
-                    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    self.serve(stream, peer, Some(is_h2)).await;
+                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                        // Frames of several streams leave together, in one record and one write.
+                        self.serve(BufWriter::with_capacity(WRITE_BUFFER, stream), peer, Some(true)).await;
+                    } else {
+                        self.serve(stream, peer, Some(false)).await;
+                    }
                 }
                 Ok(Some(Err(error))) => tracing::debug!(client.address = %peer, %error, "handshake failed"),
                 Ok(None) | Err(_) => tracing::debug!(client.address = %peer, "no handshake was made"),

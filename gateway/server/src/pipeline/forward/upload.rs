@@ -14,6 +14,11 @@ use portcullis_oci::route::UploadStart;
 use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, RepositoryName};
 use portcullis_tenancy::ledger::Upload;
 use portcullis_tenancy::random_id;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How long to wait before looking again for a blob that was just stored.
+const SECOND_LOOKS: [Duration; 3] = [Duration::from_millis(30), Duration::from_millis(150), Duration::from_millis(600)];
 
 /// POST: an empty session, a whole blob, or a mount.
 pub async fn start(errand: &Errand, start: &UploadStart, payload: Payload) -> Result<Response<Body>, Refusal> {
@@ -193,14 +198,7 @@ async fn end(errand: &Errand, session: &Session, digest: &Digest, payload: Paylo
 
 /// The upstream holds the blob: that is written down, with the size that the upstream states, before the client hears of it.
 async fn stored(errand: &Errand, digest: &Digest, session: Option<&Session>) -> Result<Response<Body>, Refusal> {
-    let operation = Operation::BlobHead { repository: errand.repository.clone(), digest: digest.clone() };
-    let answer = errand.send(errand.call_to(Method::HEAD, operation.path_and_query(&errand.upstream_name))).await?;
-    let answer = errand.visit.worker.app.upstream.follow(answer, &Method::HEAD).await?;
-    let size =
-        answer.head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let (StatusCode::OK, Some(size)) = (answer.head.status, size) else {
-        return Err(UpstreamError::Odd(format!("it took {digest} and does not have it")).into());
-    };
+    let size = stated_size(errand, digest).await?;
     let (project, repository, digest) = (errand.project.id.clone(), errand.repository.clone(), digest.clone());
     let (upload, now) = (session.map(|session| session.upload.clone()), errand.visit.now);
     let location = format!("/v2/{repository}/blobs/{digest}");
@@ -217,6 +215,24 @@ async fn stored(errand: &Errand, digest: &Digest, session: Option<&Session>) -> 
     response.headers_mut().insert(header::LOCATION, value(&location)?);
     response.headers_mut().insert(HeaderName::from_static("docker-content-digest"), value(named.as_str())?);
     Ok(response)
+}
+
+/// The size that the upstream states for a blob that it has just taken. It may lose sight of it for a moment while another
+/// upload of the same blob ends: Distribution rewrites a repository's link in place.
+async fn stated_size(errand: &Errand, digest: &Digest) -> Result<u64, Refusal> {
+    let operation = Operation::BlobHead { repository: errand.repository.clone(), digest: digest.clone() };
+    let path = operation.path_and_query(&errand.upstream_name);
+    for pause in SECOND_LOOKS.map(Some).into_iter().chain([None]) {
+        let answer = errand.send(errand.call_to(Method::HEAD, path.clone())).await?;
+        let answer = errand.visit.worker.app.upstream.follow(answer, &Method::HEAD).await?;
+        let length = answer.head.headers.get(header::CONTENT_LENGTH);
+        match (answer.head.status, length.and_then(|length| length.to_str().ok()?.parse().ok()), pause) {
+            (StatusCode::OK, Some(size), _) => return Ok(size),
+            (StatusCode::NOT_FOUND | StatusCode::INTERNAL_SERVER_ERROR, _, Some(pause)) => sleep(pause).await,
+            _ => break,
+        }
+    }
+    Err(UpstreamError::Odd(format!("it took {digest} and does not have it")).into())
 }
 
 /// An upload goes on: a new upstream location, sealed as before.
