@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// The body of an upstream's answer.
 pub struct Relay {
@@ -128,16 +128,16 @@ impl Source {
 
 /// Ends when the relay is over, or takes its connection away where the client has read nothing for too long.
 async fn take_from_idle(source: Weak<Mutex<Source>>, unread: Duration) {
-    let mut due = Instant::now() + unread;
+    let mut wait = unread;
     loop {
-        sleep_until(due).await;
+        sleep(wait).await;
         let Some(source) = source.upgrade() else { return };
         let mut source = locked(&source);
         if source.lease.is_none() {
             return;
         }
-        due = source.given.unwrap_or_else(Instant::now) + unread;
-        if due <= Instant::now() {
+        wait = unread.saturating_sub(source.given.map_or(Duration::ZERO, |given| given.elapsed()));
+        if wait.is_zero() {
             source.incoming = None;
             source.lease = None;
             return;

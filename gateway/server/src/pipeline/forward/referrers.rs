@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 
 /// Bytes of entries that one answer holds, nearly: annotations may be as large as a manifest.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// What an entry takes beside its texts, nearly: digest, size, the fields' names.
+const FRAME: usize = 256;
 /// Most pages of the upstream's that are read for one of ours.
 const MAX_PAGES: usize = 100;
 /// Recorded manifests that are read at once.
@@ -66,11 +68,11 @@ impl Page<'_> {
         if !is_wanted || self.after.is_some_and(|after| digest <= *after) || self.entries.contains_key(&digest) {
             return;
         }
-        self.bytes += entry.weight();
+        self.bytes = self.bytes.saturating_add(entry.weight());
         self.entries.insert(digest, entry);
         while self.bytes > PAGE_BYTES && self.entries.len() > 1 {
             let last = self.entries.pop_last();
-            self.bytes -= last.map_or(0, |(_, entry)| entry.weight());
+            self.bytes = self.bytes.saturating_sub(last.map_or(0, |(_, entry)| entry.weight()));
             self.is_cut = true;
         }
     }
@@ -79,8 +81,9 @@ impl Page<'_> {
 impl Entry {
     /// Bytes that it takes, nearly.
     fn weight(&self) -> usize {
-        let annotations: usize = self.annotations.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
-        256 + self.media_type.len() + self.artifact_type.as_ref().map_or(0, String::len) + annotations
+        let texts = self.annotations.iter().flat_map(|(name, value)| [name, value]);
+        let texts = texts.chain(&self.artifact_type).chain([&self.media_type]);
+        texts.fold(FRAME, |bytes, text| bytes.saturating_add(text.len()).saturating_add(3))
     }
 }
 
