@@ -55,6 +55,13 @@ pub enum UpstreamError {
     ClientBody(&'static str),
 }
 
+impl UpstreamError {
+    /// A body that broke off.
+    pub fn broken(error: impl std::fmt::Display) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
 /// One request to the upstream: a path that was rebuilt from parsed parts, and what goes with it.
 pub struct Call {
     /// The method.
@@ -139,7 +146,7 @@ impl Answer {
     /// Reads the body whole, at most [`MAX_WHOLE_BODY`] bytes.
     pub async fn whole(self) -> Result<(http::response::Parts, Bytes), UpstreamError> {
         let limited = http_body_util::Limited::new(self.body, MAX_WHOLE_BODY);
-        let bytes = limited.collect().await.map_err(|error| UpstreamError::Broken(error.to_string()))?.to_bytes();
+        let bytes = limited.collect().await.map_err(UpstreamError::broken)?.to_bytes();
         Ok((self.head, bytes))
     }
 }

@@ -8,6 +8,8 @@ use crate::pipeline::respond::Refusal;
 use crate::throwaway::Throwaways;
 use crate::upstream::{Answer, Call, Resolved, UpstreamError};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use portcullis_oci::digest::Verifier;
 use portcullis_oci::manifest::media_type;
 use portcullis_oci::{Digest, ErrorCode, Reference};
@@ -17,6 +19,9 @@ const CONDITIONS: [HeaderName; 2] = [header::IF_NONE_MATCH, header::IF_MODIFIED_
 /// What of a blob pull's. A manifest is served whole or not at all: a part of one cannot be looked at.
 const CONDITIONS_AND_RANGES: [HeaderName; 4] =
     [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::RANGE, header::IF_RANGE];
+
+/// Most bytes of a small answer.
+const SMALL: u64 = 64 * 1024;
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -43,9 +48,9 @@ pub async fn blob(errand: &Errand, method: &Method, digest: &Digest) -> Result<R
         }
     };
     match answer.head.status {
-        StatusCode::OK => deliver(errand, answer, (*method == Method::GET).then_some(digest)),
-        StatusCode::PARTIAL_CONTENT if headers.contains_key(header::RANGE) => deliver(errand, answer, None),
-        StatusCode::NOT_MODIFIED if has_condition(&headers) => deliver(errand, answer, None),
+        StatusCode::OK => deliver(errand, answer, (*method == Method::GET).then_some(digest)).await,
+        StatusCode::PARTIAL_CONTENT if headers.contains_key(header::RANGE) => deliver(errand, answer, None).await,
+        StatusCode::NOT_MODIFIED if has_condition(&headers) => deliver(errand, answer, None).await,
         StatusCode::RANGE_NOT_SATISFIABLE => Err(Refusal::Range { length: whole_length(&answer) }),
         _ => Err(refusal(errand, answer).await),
     }
@@ -76,7 +81,7 @@ pub async fn manifest(errand: &Errand, method: &Method, reference: &Reference) -
     }
     let expected = expected(reference, &answer)?;
     let is_whole = answer.head.status == StatusCode::OK && *method == Method::GET;
-    deliver(errand, answer, expected.as_ref().filter(|_| is_whole))
+    deliver(errand, answer, expected.as_ref().filter(|_| is_whole)).await
 }
 
 /// An index of the very size of a throw-away: it is read whole, and is not there if it is one. To HEAD, head and bytes are
@@ -125,10 +130,16 @@ fn expected(reference: &Reference, answer: &Answer) -> Result<Option<Digest>, Up
     }
 }
 
-fn deliver(errand: &Errand, answer: Answer, expected: Option<&Digest>) -> Result<Response<Body>, Refusal> {
+/// Sends an answer on. A small one is read whole before: head and bytes then leave in one piece, and wrong bytes get no head.
+async fn deliver(errand: &Errand, answer: Answer, expected: Option<&Digest>) -> Result<Response<Body>, Refusal> {
     let verifier: Option<Verifier> = expected.and_then(Digest::verifier);
     let Answer { head: parts, body } = answer;
-    Ok(head(errand, parts.status, &parts.headers, Body::relay(body.verified(verifier)?)))
+    let relay = body.verified(verifier)?;
+    let body = match relay.size_hint().exact() {
+        Some(1..=SMALL) => Body::full(relay.collect().await.map_err(UpstreamError::broken)?.to_bytes()),
+        _ => Body::relay(relay),
+    };
+    Ok(head(errand, parts.status, &parts.headers, body))
 }
 
 fn content_length(answer: &Answer) -> Option<u64> {
