@@ -291,6 +291,10 @@ impl Chain {
         Self { attached: attached.into(), hooks, wants, load }
     }
 
+    pub(crate) fn asks(&self, hook: Hook) -> bool {
+        self.hooks.contains(hook)
+    }
+
     fn wants_at(&self, hook: Hook) -> FactSet {
         self.wants.get(hook as usize).copied().unwrap_or_default()
     }

@@ -295,7 +295,7 @@ impl Default for ChainLimits {
     fn default() -> Self {
         Self {
             attachments: 32,
-            project_calls: 8,
+            project_calls: 32,
             project_cpu_ms_per_s: 100,
             breaker_timeouts: 3,
             breaker_rest: Duration::from_secs(1),

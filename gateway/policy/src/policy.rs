@@ -75,6 +75,11 @@ impl Policy {
         &self.settings
     }
 
+    /// What a call may use.
+    pub fn limits(&self) -> &CallLimits {
+        &self.limits
+    }
+
     /// What `configure` used when it was tried. With fresh instances it counts within each call.
     pub fn configure_spent(&self) -> Spent {
         self.configure
