@@ -17,6 +17,7 @@ mod engine;
 mod error;
 mod evaluate;
 mod limits;
+mod measure;
 mod policy;
 mod program;
 pub mod question;
@@ -33,5 +34,6 @@ pub use evaluate::{Answer, Counts, Heard, Refusal, Verdict};
 pub use limits::{
     CallLimits, ChainLimits, Class, ClassLimits, Limits, PerClass, SettingsLimits, Stop, StructureLimits,
 };
+pub use measure::{Measured, measure_fresh, measure_reused};
 pub use policy::{Policy, Ran, Reuse, Spent};
 pub use program::Program;
