@@ -26,8 +26,8 @@ mod bindings {
         pub trait Host {}
         impl<T: ?Sized> Host for T {}
         /// The interface has no functions.
-        pub trait HostWithStore {}
-        impl<T: ?Sized> HostWithStore for T {}
+        pub trait HostWithStore<T> {}
+        impl<T, D: ?Sized> HostWithStore<T> for D {}
 
         pub fn add_to_linker<T: 'static, D: wasmtime::component::HasData>(
             linker: &mut wasmtime::component::Linker<T>,

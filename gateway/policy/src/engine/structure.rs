@@ -34,7 +34,7 @@ impl Counted<'_> {
                 self.functions = add(self.functions, *count, self.limits.functions, "functions")?;
             }
             Payload::CodeSectionEntry(body) => self.body(body)?,
-            Payload::TypeSection(section) => self.types(section.count())?,
+            Payload::TypeSection(section) => self.core_types(section)?,
             Payload::CoreTypeSection(section) => self.types(section.count())?,
             Payload::ComponentTypeSection(section) => self.component_types(section)?,
             Payload::ImportSection(section) => self.items(section.count())?,
@@ -59,6 +59,16 @@ impl Counted<'_> {
 
     fn types(&mut self, count: u32) -> Result<(), LoadError> {
         self.types = add(self.types, count, self.limits.types, "types")?;
+        Ok(())
+    }
+
+    /// A group of types that refer to each other counts as many.
+    fn core_types(&mut self, section: &wasmparser::TypeSectionReader<'_>) -> Result<(), LoadError> {
+        self.types(section.count())?;
+        for group in section.clone() {
+            let more = group.map_err(malformed)?.types().len().saturating_sub(1);
+            self.types(u32::try_from(more).unwrap_or(u32::MAX))?;
+        }
         Ok(())
     }
 

@@ -112,7 +112,9 @@ impl Running<'_> {
     /// What the call used so far.
     pub(crate) fn spent(&self) -> Spent {
         let meter = &self.parts.store.data().meter;
-        let fuel = self.parts.store.get_fuel().ok().map(|left| u64::MAX.saturating_sub(left));
+        let counted = self.program.engine.slots(self.program.class).is_some_and(|slots| slots.fuel);
+        let left = if counted { self.parts.store.get_fuel().ok() } else { None };
+        let fuel = left.map(|left| u64::MAX.saturating_sub(left));
         Spent { cpu: meter.spent(), wall: meter.wall(), memory_bytes: meter.memory(), fuel }
     }
 
