@@ -1,7 +1,13 @@
 //! What a call costs: an empty one and one with a full manifest record (10 layers, 20 annotations), fresh and reused; and what
 //! loading costs, compiled here and from the cache. `cargo run --release -p portcullis-policy --example calls`
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 
 #[allow(dead_code)]
 #[path = "../tests/policy/guests.rs"]
@@ -46,7 +52,11 @@ fn loading(bytes: &[u8]) {
         let program = Arc::new(Program::load(&engine, bytes).unwrap());
         let loaded = before.elapsed();
         Policy::new(program, "{}", None, None).unwrap();
-        println!("load, {name:<22}{:>12.2} ms, {:.2} ms with settings and smoke calls", loaded.as_secs_f64() * 1e3, before.elapsed().as_secs_f64() * 1e3);
+        println!(
+            "load, {name:<22}{:>12.2} ms, {:.2} ms with settings and smoke calls",
+            loaded.as_secs_f64() * 1e3,
+            before.elapsed().as_secs_f64() * 1e3
+        );
     }
     std::fs::remove_dir_all(directory).unwrap();
 }
@@ -66,7 +76,9 @@ fn full() -> Question {
         size: 4_000,
         config: Some(descriptor("application/vnd.oci.image.config.v1+json")),
         layers: (0..10).map(|_| descriptor("application/vnd.oci.image.layer.v1.tar+gzip")).collect(),
-        annotations: (0..20).map(|n| (format!("org.opencontainers.image.label{n}"), format!("value number {n}"))).collect(),
+        annotations: (0..20)
+            .map(|n| (format!("org.opencontainers.image.label{n}"), format!("value number {n}")))
+            .collect(),
         ..Manifest::default()
     };
     let target = Target { repository: "acme/app".to_owned(), tags: vec!["1.0".to_owned()], digest: Some(digest) };

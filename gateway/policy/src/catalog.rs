@@ -172,7 +172,11 @@ impl Catalog {
     }
 
     /// Loads a component, or finds it loaded.
-    pub fn program(&self, digest: &Digest, bytes: impl FnOnce() -> Result<Arc<[u8]>, String>) -> Result<Arc<Program>, LoadError> {
+    pub fn program(
+        &self,
+        digest: &Digest,
+        bytes: impl FnOnce() -> Result<Arc<[u8]>, String>,
+    ) -> Result<Arc<Program>, LoadError> {
         let known = || self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = known().get(digest).and_then(Weak::upgrade) {
             return Ok(program);
@@ -205,7 +209,9 @@ impl Catalog {
             Some((_, policy)) => Ok(Arc::clone(policy)),
             None => self
                 .program(&attachment.digest, || fetch(&attachment.digest))
-                .and_then(|program| Policy::new(program, &attachment.settings, attachment.limits.clone(), attachment.reuse))
+                .and_then(|program| {
+                    Policy::new(program, &attachment.settings, attachment.limits.clone(), attachment.reuse)
+                })
                 .map(Arc::new),
         };
         let (policy, problem) = match loaded {
@@ -257,8 +263,7 @@ impl Generation {
 
     /// Whether anybody wants to be asked at this hook about this project. Where not, nothing else need be done.
     pub fn asks(&self, project: &str, hook: Hook) -> bool {
-        self.platform.hooks.contains(hook)
-            || self.projects.get(project).is_some_and(|chain| chain.hooks.contains(hook))
+        self.platform.hooks.contains(hook) || self.projects.get(project).is_some_and(|chain| chain.hooks.contains(hook))
     }
 
     /// What must be looked up before the question is asked.

@@ -5,8 +5,8 @@ mod host;
 pub use host::{Level, LogLine};
 
 use crate::error::LoadError;
-use crate::question::{FactSet, Facts};
 use crate::limits::Meter;
+use crate::question::{FactSet, Facts};
 use std::sync::Arc;
 use wasmtime::component::{Component, ComponentExportIndex, HasSelf, InstancePre, Linker};
 

@@ -9,8 +9,8 @@ mod remember;
 
 pub(crate) use breaker::Breaker;
 pub(crate) use budget::Budget;
-pub use counters::Counts;
 pub(crate) use counters::Counters;
+pub use counters::Counts;
 pub(crate) use remember::Verdicts;
 
 use crate::catalog::{Attached, Chain, Generation, Mode, OnError, Owner};
@@ -103,8 +103,7 @@ impl Generation {
     /// Runs guests on this thread, for at most their time; a caller with better things to do asks [`Self::needs_thread`] first.
     pub fn ask(&self, project: &str, question: &Question, now: Instant) -> Answer {
         let hook = question.hook();
-        let mut answer =
-            Answer { verdict: Verdict::Pass, warnings: Vec::new(), audit: Vec::new(), heard: Vec::new() };
+        let mut answer = Answer { verdict: Verdict::Pass, warnings: Vec::new(), audit: Vec::new(), heard: Vec::new() };
         let hash = OnceCell::new();
         let own = self.projects.get(project);
         for chain in std::iter::once(&self.platform).chain(own) {
@@ -203,7 +202,9 @@ impl Asked<'_> {
             Reply::Deny(denial) => Ok(Reply::Deny(Denial {
                 message: plain(&denial.message, limits.text_bytes),
                 code: denial.code.map(|code| plain(&code, 64)),
-                detail_json: denial.detail_json.filter(|json| serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok()),
+                detail_json: denial
+                    .detail_json
+                    .filter(|json| serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok()),
             })),
             Reply::Narrow(mut narrowing) => {
                 let Ask::Token(request) = &self.question.ask else {
@@ -299,4 +300,3 @@ fn check_effects(effects: Effects, limits: &CallLimits) -> Result<Effects, Failu
         cache_ttl_s: effects.cache_ttl_s,
     })
 }
-

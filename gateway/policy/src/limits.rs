@@ -2,8 +2,8 @@
 
 mod meter;
 
-pub(crate) use meter::{Meter, TICK};
 pub use meter::Stop;
+pub(crate) use meter::{Meter, TICK};
 
 use std::time::Duration;
 

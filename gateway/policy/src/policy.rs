@@ -3,8 +3,8 @@
 mod idle;
 
 pub use crate::program::Spent;
-pub use idle::Reuse;
 pub(crate) use idle::IdleBudget;
+pub use idle::Reuse;
 use idle::{Idle, Kept};
 
 use crate::contract::LogLine;
@@ -54,8 +54,7 @@ impl Policy {
         let settings = if settings.trim().is_empty() { "{}" } else { settings };
         program.check_settings(settings)?;
         let limits = limits.unwrap_or_else(|| program.call_limits().clone());
-        let mut policy =
-            Self { program, settings: settings.into(), limits, idle: None, configure: Spent::default() };
+        let mut policy = Self { program, settings: settings.into(), limits, idle: None, configure: Spent::default() };
         policy.configure = policy.try_configure(reuse.is_some())?;
         policy.smoke(if reuse.is_some() { policy.limits.configure_cpu } else { policy.limits.cpu })?;
         policy.idle = reuse.map(|reuse| {
@@ -100,7 +99,11 @@ impl Policy {
             let result = running.ask(question);
             let ran = self.ran(&mut running, result, true);
             if ran.result.is_ok() {
-                idle.give_back(Kept { parts: running.into_parts(), calls: kept.calls.saturating_add(1), born: kept.born });
+                idle.give_back(Kept {
+                    parts: running.into_parts(),
+                    calls: kept.calls.saturating_add(1),
+                    born: kept.born,
+                });
             }
             return ran;
         }
@@ -133,7 +136,8 @@ impl Policy {
         for hook in Hook::ALL.into_iter().filter(|hook| self.program.is_asked_at(*hook)) {
             let question = crate::smoke::question(hook);
             let once = || self.run_fresh_with(&question, cpu).result;
-            let result = once().or_else(|failure| if failure.kind == FailureKind::Timeout { once() } else { Err(failure) });
+            let result =
+                once().or_else(|failure| if failure.kind == FailureKind::Timeout { once() } else { Err(failure) });
             result.map_err(LoadError::Smoke)?;
         }
         Ok(())
@@ -154,7 +158,9 @@ impl Policy {
         let mut running = self.program.start(&self.limits, cpu)?;
         match running.configure(&self.settings)? {
             Ok(()) => Ok(running),
-            Err(problem) => Err(Failure::new(FailureKind::Trap, format!("`configure` refuses its settings: {problem}"))),
+            Err(problem) => {
+                Err(Failure::new(FailureKind::Trap, format!("`configure` refuses its settings: {problem}")))
+            }
         }
     }
 

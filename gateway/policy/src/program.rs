@@ -136,7 +136,8 @@ impl Program {
     pub fn check_settings(&self, settings: &str) -> Result<(), LoadError> {
         let limits = &self.engine.limits().settings;
         if settings.len() > limits.settings_bytes {
-            let problem = format!("they have {} bytes, more than the limit of {}", settings.len(), limits.settings_bytes);
+            let problem =
+                format!("they have {} bytes, more than the limit of {}", settings.len(), limits.settings_bytes);
             return Err(LoadError::Settings(vec![problem]));
         }
         let document: serde_json::Value = serde_json::from_str(settings)
@@ -144,7 +145,8 @@ impl Program {
         if let Some(schema) = &self.schema {
             schema.check(&document, limits.errors).map_err(LoadError::Settings)?;
         }
-        let failed = |failure: crate::Failure| LoadError::Settings(vec![format!("`validate-settings` failed: {failure}")]);
+        let failed =
+            |failure: crate::Failure| LoadError::Settings(vec![format!("`validate-settings` failed: {failure}")]);
         let limits = self.call_limits();
         let mut running = self.start(limits, limits.configure_cpu).map_err(failed)?;
         match running.validate_settings(settings).map_err(failed)? {
@@ -181,7 +183,11 @@ fn check_info(info: &Info, limits: &SettingsLimits) -> Result<(), LoadError> {
         return refuse("the version must be at most 64 of a-z, A-Z, 0-9, `.`, `-` and `+`".to_owned());
     }
     if info.metrics.len() > limits.metrics {
-        return refuse(format!("{} metrics are declared, more than the limit of {}", info.metrics.len(), limits.metrics));
+        return refuse(format!(
+            "{} metrics are declared, more than the limit of {}",
+            info.metrics.len(),
+            limits.metrics
+        ));
     }
     if !info.metrics.iter().all(|name| is_name(name, '_')) {
         return refuse("a metric's name must be 1 to 64 of a-z, 0-9 and `_`".to_owned());

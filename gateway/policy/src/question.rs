@@ -398,7 +398,8 @@ impl From<&portcullis_oci::manifest::Descriptor> for Descriptor {
 /// Without `stored-size`, which only the ledger knows.
 impl From<&portcullis_oci::manifest::Manifest> for Manifest {
     fn from(manifest: &portcullis_oci::manifest::Manifest) -> Self {
-        let all = |descriptors: &[portcullis_oci::manifest::Descriptor]| descriptors.iter().map(Descriptor::from).collect();
+        let all =
+            |descriptors: &[portcullis_oci::manifest::Descriptor]| descriptors.iter().map(Descriptor::from).collect();
         Self {
             media_type: manifest.media_type.clone(),
             artifact_type: manifest.artifact_type.clone(),

@@ -23,9 +23,10 @@ impl Schema {
             return Err(refuse(format!("it has {bytes} bytes, more than the limit of {limit}")));
         }
         let document: Value = serde_json::from_str(text).map_err(|error| refuse(format!("it is no JSON: {error}")))?;
-        Weighed { root: &document, limit: limits.schema_weight, known: HashMap::new(), depth: 0 }.weigh_root().map_err(refuse)?;
-        let patterns =
-            PatternOptions::regex().size_limit(limits.pattern_bytes).dfa_size_limit(limits.pattern_bytes);
+        Weighed { root: &document, limit: limits.schema_weight, known: HashMap::new(), depth: 0 }
+            .weigh_root()
+            .map_err(refuse)?;
+        let patterns = PatternOptions::regex().size_limit(limits.pattern_bytes).dfa_size_limit(limits.pattern_bytes);
         jsonschema::options()
             .with_pattern_options(patterns)
             .with_retriever(Nowhere)
@@ -51,10 +52,7 @@ fn tell(error: &jsonschema::ValidationError<'_>) -> String {
 struct Nowhere;
 
 impl Retrieve for Nowhere {
-    fn retrieve(
-        &self,
-        _uri: &Uri<String>,
-    ) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+    fn retrieve(&self, _uri: &Uri<String>) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
         Err("a schema may refer to its own parts alone".into())
     }
 }
@@ -128,7 +126,9 @@ impl<'a> Weighed<'a> {
         let pointer = reference
             .strip_prefix('#')
             .filter(|pointer| pointer.starts_with('/') && !pointer.contains('%'))
-            .ok_or_else(|| format!("`{reference}` is no reference to a part of the schema itself, such as #/$defs/part"))?;
+            .ok_or_else(|| {
+                format!("`{reference}` is no reference to a part of the schema itself, such as #/$defs/part")
+            })?;
         let target = self.root.pointer(pointer).ok_or_else(|| format!("`{reference}` refers to nothing"))?;
         self.known.insert(reference, None);
         let weight = self.weigh(target)?;

@@ -8,11 +8,8 @@ use std::sync::Arc;
 
 /// The question for a hook.
 pub(crate) fn question(hook: Hook) -> Question {
-    let target = || Target {
-        repository: "smoke/call".to_owned(),
-        tags: vec!["1.0".to_owned()],
-        digest: Some(digest('a')),
-    };
+    let target =
+        || Target { repository: "smoke/call".to_owned(), tags: vec!["1.0".to_owned()], digest: Some(digest('a')) };
     let request = |operation| Request {
         operation,
         method: "GET".to_owned(),
@@ -20,11 +17,8 @@ pub(crate) fn question(hook: Hook) -> Question {
         headers: Vec::new(),
         length: None,
     };
-    let scope = || Scope {
-        kind: "repository".to_owned(),
-        name: "smoke/call".to_owned(),
-        actions: vec!["pull".to_owned()],
-    };
+    let scope =
+        || Scope { kind: "repository".to_owned(), name: "smoke/call".to_owned(), actions: vec!["pull".to_owned()] };
     let ask = match hook {
         Hook::Token => Ask::Token(TokenRequest {
             service: "smoke".to_owned(),

@@ -44,7 +44,13 @@ impl CompileCache {
             return Err(CacheError::Exposed);
         }
         let key = Key::new(HMAC_SHA256, key);
-        Ok(Self { directory: directory.to_owned(), key, max_bytes, written: AtomicU64::new(0), failed_writes: AtomicU64::new(0) })
+        Ok(Self {
+            directory: directory.to_owned(),
+            key,
+            max_bytes,
+            written: AtomicU64::new(0),
+            failed_writes: AtomicU64::new(0),
+        })
     }
 
     /// How often the disk refused to keep something. It makes the next start slower and is no error.
@@ -77,10 +83,11 @@ impl CompileCache {
         let serial = self.written.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.directory.join(format!("{name}.{}-{serial}.new", std::process::id()));
         let tag = sign(&self.key, &authenticated(name, code));
-        let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).and_then(|mut file| {
-            file.write_all(tag.as_ref())?;
-            file.write_all(code)
-        });
+        let written =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).and_then(|mut file| {
+                file.write_all(tag.as_ref())?;
+                file.write_all(code)
+            });
         let renamed = written.and_then(|()| fs::rename(&unfinished, self.directory.join(name)));
         if renamed.is_err() {
             let _ = fs::remove_file(&unfinished);

@@ -8,8 +8,8 @@ use crate::question::{Ask, Question};
 use crate::verdict::{Decision, Info, Reply, TokenDecision};
 use std::sync::Arc;
 use std::time::Duration;
-use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower};
 use wasmtime::Store;
+use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower};
 
 /// An instance. What trapped once is never called again: whoever gets an error drops it.
 pub(crate) struct Running<'a> {

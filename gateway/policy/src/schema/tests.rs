@@ -53,7 +53,8 @@ fn a_schema_that_grows_with_its_references_is_refused() {
     let mut text = String::from(r##"{"$ref": "#/$defs/p0", "$defs": {"##);
     for level in 0..20 {
         let next = level + 1;
-        write!(text, r##""p{level}": {{"allOf": [{{"$ref": "#/$defs/p{next}"}}, {{"$ref": "#/$defs/p{next}"}}]}}, "##).unwrap();
+        write!(text, r##""p{level}": {{"allOf": [{{"$ref": "#/$defs/p{next}"}}, {{"$ref": "#/$defs/p{next}"}}]}}, "##)
+            .unwrap();
     }
     text.push_str(r#""p20": true}}"#);
     assert!(refusal(&text).contains("subschemas once its references are followed"));

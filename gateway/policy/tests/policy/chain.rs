@@ -3,9 +3,7 @@
 use crate::guests::{engine, hostile, request, text, token, wrap};
 use portcullis_oci::Digest;
 use portcullis_policy::question::{Ask, Fact, Hook, Outcome, Question};
-use portcullis_policy::{
-    Attachment, Catalog, FailureKind, LoadError, Mode, OnError, Owner, Refusal, Reuse, Verdict,
-};
+use portcullis_policy::{Attachment, Catalog, FailureKind, LoadError, Mode, OnError, Owner, Refusal, Reuse, Verdict};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -126,7 +124,10 @@ fn the_platform_is_asked_first_then_the_project_in_order_and_the_first_refusal_e
     let answer = house.catalog.current().ask("acme", &request(), Instant::now());
     assert_eq!(answer.heard.len(), 1);
     assert_eq!(refusal(answer.verdict).message, "of the platform");
-    assert_eq!(refusal(house.catalog.current().ask("globex", &request(), Instant::now()).verdict).owner, Owner::Platform);
+    assert_eq!(
+        refusal(house.catalog.current().ask("globex", &request(), Instant::now()).verdict).owner,
+        Owner::Platform
+    );
 }
 
 #[test]
@@ -183,12 +184,18 @@ fn scopes_wider_than_asked_are_a_failure_and_never_a_token() {
 fn a_narrowing_within_what_is_granted_holds() {
     let mut house = House::new();
     let narrower = text("wider-scopes").replace("acme/**", "acme/app").replace("\"*\"", "\"pull\"");
-    let narrower = narrower.replace("(i32.const 728) (i32.const 4112))\n  (i32.store (i32.const 732) (i32.const 7))", "(i32.const 728) (i32.const 4112))\n  (i32.store (i32.const 732) (i32.const 8))");
+    let narrower = narrower.replace(
+        "(i32.const 728) (i32.const 4112))\n  (i32.store (i32.const 732) (i32.const 7))",
+        "(i32.const 728) (i32.const 4112))\n  (i32.store (i32.const 732) (i32.const 8))",
+    );
     let narrower = narrower.replace("(i32.const 704) (i32.const 1)", "(i32.const 704) (i32.const 4)");
     let narrower = house.attachment("narrower", wrap(&narrower));
     house.attach(&acme(), &[narrower]);
     let Verdict::Narrow { scopes, ttl_s } = house.verdict(&token()) else { panic!("not narrowed") };
-    assert_eq!((scopes[0].name.as_str(), scopes[0].actions.as_slice(), ttl_s), ("acme/app", &["pull".to_owned()][..], 300));
+    assert_eq!(
+        (scopes[0].name.as_str(), scopes[0].actions.as_slice(), ttl_s),
+        ("acme/app", &["pull".to_owned()][..], 300)
+    );
 }
 
 #[test]
@@ -247,7 +254,11 @@ fn a_broken_load_keeps_the_last_good_one_and_says_why() {
     assert!(house.catalog.current().status()[0].problem.is_none());
     assert!(house.attach(&acme(), &[]).is_empty());
     assert_eq!(house.verdict(&request()), Verdict::Pass);
-    assert_eq!(refusal(before.ask("acme", &request(), Instant::now()).verdict).message, "good", "a request keeps its own");
+    assert_eq!(
+        refusal(before.ask("acme", &request(), Instant::now()).verdict).message,
+        "good",
+        "a request keeps its own"
+    );
 }
 
 #[test]

@@ -114,9 +114,8 @@ fn module(body: &str) -> String {
         metric_records.push_str(&words(&[at, metric.len()]));
         at += metric.len();
     }
-    let info = words(&[
-        1100, 7, 1110, 5, 1120, hooks.len(), 1130, wants.len(), 2048, metrics.len(), SCHEMA_AT, schema.len(),
-    ]);
+    let info =
+        words(&[1100, 7, 1110, 5, 1120, hooks.len(), 1130, wants.len(), 2048, metrics.len(), SCHEMA_AT, schema.len()]);
     let default = |name: &str, signature: &str, result: &str| {
         let missing = !body.contains(&format!("(func ${name} "));
         if missing { format!("(func ${name} {signature} {result})\n") } else { String::new() }
@@ -136,10 +135,19 @@ fn module(body: &str) -> String {
          (global.set $heap (i32.add (local.get $at) (local.get $new)))
          (if (i32.gt_u (global.get $heap) (i32.const 120000)) (then (global.set $heap (i32.const 20480)) (local.set $at (i32.const 20480))))
          (local.get $at)"));
-    let exports: String = ["describe", "validate-settings", "configure", "on-token", "on-request", "on-manifest-push", "on-pull", "on-response"]
-        .iter()
-        .map(|name| format!("(export \"portcullis:policy/guest@0.1.0#{name}\" (func ${name}))\n"))
-        .collect();
+    let exports: String = [
+        "describe",
+        "validate-settings",
+        "configure",
+        "on-token",
+        "on-request",
+        "on-manifest-push",
+        "on-pull",
+        "on-response",
+    ]
+    .iter()
+    .map(|name| format!("(export \"portcullis:policy/guest@0.1.0#{name}\" (func ${name}))\n"))
+    .collect();
     format!(
         r#"(module
         {body}
@@ -168,5 +176,9 @@ fn module(body: &str) -> String {
 const SCHEMA_AT: usize = 30_000;
 
 fn words(words: &[usize]) -> String {
-    words.iter().flat_map(|word| u32::try_from(*word).unwrap().to_le_bytes()).map(|byte| format!("\\{byte:02x}")).collect()
+    words
+        .iter()
+        .flat_map(|word| u32::try_from(*word).unwrap().to_le_bytes())
+        .map(|byte| format!("\\{byte:02x}"))
+        .collect()
 }

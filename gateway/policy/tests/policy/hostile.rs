@@ -48,7 +48,8 @@ fn a_guest_that_was_only_preempted_goes_on_until_the_hard_stop() {
 
 #[test]
 fn an_endless_configure_is_no_policy() {
-    let told = Policy::new(program(&hostile("endless-configure")), "{}", None, None).map(|_| ()).unwrap_err().to_string();
+    let told =
+        Policy::new(program(&hostile("endless-configure")), "{}", None, None).map(|_| ()).unwrap_err().to_string();
     assert!(told.contains("`configure` failed: timeout"), "{told}");
 }
 
@@ -183,7 +184,8 @@ fn compile_bombs_are_refused_before_they_are_compiled() {
     let deep = format!("(component (core module (func {} {})))", "block ".repeat(1_001), "end ".repeat(1_001));
     let functions = format!("(component (core module {}))", "(func)".repeat(100_001));
     let nested = format!("{}{}", "(component ".repeat(12), ")".repeat(12));
-    let locals = "(component (core module (func (local i32 i64) (local f32))))".replace("i32 i64", &"i32 ".repeat(20_000));
+    let locals =
+        "(component (core module (func (local i32 i64) (local f32))))".replace("i32 i64", &"i32 ".repeat(20_000));
     for (bomb, what) in [
         (huge, "bytes in one function"),
         (types, "types"),
@@ -208,7 +210,8 @@ fn a_schema_with_a_remote_reference_or_an_explosive_pattern_is_refused() {
         let mut parts = String::new();
         for level in 0..14 {
             let next = level + 1;
-            write!(parts, r##""p{level}":{{"allOf":[{{"$ref":"#/$defs/p{next}"}},{{"$ref":"#/$defs/p{next}"}}]}},"##).unwrap();
+            write!(parts, r##""p{level}":{{"allOf":[{{"$ref":"#/$defs/p{next}"}},{{"$ref":"#/$defs/p{next}"}}]}},"##)
+                .unwrap();
         }
         format!(r##"{{"$ref":"#/$defs/p0","$defs":{{{parts}"p14":true}}}}"##)
     };
@@ -228,7 +231,8 @@ fn a_schema_with_a_remote_reference_or_an_explosive_pattern_is_refused() {
 
 #[test]
 fn settings_are_checked_by_the_schema_before_the_guest_sees_them() {
-    let schema = r#"{"type":"object","properties":{"max":{"type":"integer","minimum":1}},"additionalProperties":false}"#;
+    let schema =
+        r#"{"type":"object","properties":{"max":{"type":"integer","minimum":1}},"additionalProperties":false}"#;
     let program = program(&wrap(&format!(";; hooks: request\n;; schema: {schema}\n")));
     assert!(program.check_settings(r#"{"max": 3}"#).is_ok());
     let told = program.check_settings(r#"{"max": 0, "odd": true}"#).unwrap_err().to_string();

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 fn a_hoarder_finds_nothing_in_a_fresh_instance() {
     let program = program(&hostile("hoarder"));
     // Two policies of one program stand for two projects.
-    let policies: Vec<_> =
-        (0..2).map(|_| Arc::new(Policy::new(program.clone(), "{}", None, None).unwrap())).collect();
+    let policies: Vec<_> = (0..2).map(|_| Arc::new(Policy::new(program.clone(), "{}", None, None).unwrap())).collect();
     let threads: Vec<_> = (0..4)
         .map(|thread| {
             let policy = Arc::clone(&policies[thread % 2]);

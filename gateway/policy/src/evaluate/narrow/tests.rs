@@ -11,7 +11,11 @@ fn scope(name: &str, actions: &[&str]) -> Scope {
 fn request() -> TokenRequest {
     TokenRequest {
         requested: vec![scope("acme/app", &["pull", "push", "delete"]), scope("acme/lib/*", &["*"])],
-        granted: vec![scope("acme/app", &["pull", "push"]), scope("acme/**", &["pull"]), scope("acme/other", &["push"])],
+        granted: vec![
+            scope("acme/app", &["pull", "push"]),
+            scope("acme/**", &["pull"]),
+            scope("acme/other", &["push"]),
+        ],
         default_ttl_s: 300,
         max_ttl_s: 300,
         ..TokenRequest::default()
