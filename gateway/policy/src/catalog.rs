@@ -73,6 +73,11 @@ pub struct Attachment {
     pub limits: Option<CallLimits>,
 }
 
+/// A component's bytes, or why they cannot be had.
+pub type Fetched = Result<Arc<[u8]>, String>;
+/// Gives the bytes of a digest.
+pub type Fetch<'a> = &'a dyn Fn(&Digest) -> Fetched;
+
 /// A policy that could not be loaded as it is attached.
 #[derive(Debug)]
 pub struct Problem {
@@ -146,7 +151,7 @@ impl Catalog {
         &self,
         owner: &Owner,
         mut attachments: Vec<Attachment>,
-        fetch: &dyn Fn(&Digest) -> Result<Arc<[u8]>, String>,
+        fetch: Fetch<'_>,
     ) -> Result<Vec<Problem>, LoadError> {
         let most = self.engine.limits().chain.attachments;
         if attachments.len() > most {
@@ -172,11 +177,7 @@ impl Catalog {
     }
 
     /// Loads a component, or finds it loaded.
-    pub fn program(
-        &self,
-        digest: &Digest,
-        bytes: impl FnOnce() -> Result<Arc<[u8]>, String>,
-    ) -> Result<Arc<Program>, LoadError> {
+    pub fn program(&self, digest: &Digest, bytes: impl FnOnce() -> Fetched) -> Result<Arc<Program>, LoadError> {
         let known = || self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = known().get(digest).and_then(Weak::upgrade) {
             return Ok(program);
@@ -197,7 +198,7 @@ impl Catalog {
         owner: &Owner,
         attachment: Attachment,
         old: Option<&Arc<Attached>>,
-        fetch: &dyn Fn(&Digest) -> Result<Arc<[u8]>, String>,
+        fetch: Fetch<'_>,
     ) -> Arc<Attached> {
         if let Some(old) = old.filter(|old| old.problem.is_none() && old.attachment == attachment) {
             return Arc::clone(old);

@@ -26,7 +26,7 @@ mod smoke;
 mod text;
 pub mod verdict;
 
-pub use catalog::{Attachment, Catalog, Generation, Mode, OnError, Owner, Problem, Status};
+pub use catalog::{Attachment, Catalog, Fetch, Fetched, Generation, Mode, OnError, Owner, Problem, Status};
 pub use contract::{Level, LogLine};
 pub use engine::{CacheError, CompileCache, Compiler, Engine, Options, precompile};
 pub use error::{Failure, FailureKind, LoadError};

@@ -241,10 +241,10 @@ fn a_project_over_its_budget_is_sent_to_a_thread_and_its_neighbour_is_not() {
 fn a_broken_load_keeps_the_last_good_one_and_says_why() {
     let mut house = House::new();
     let good = house.attachment("gate", denier("good"));
-    house.attach(&acme(), &[good.clone()]);
+    house.attach(&acme(), std::slice::from_ref(&good));
     let before = house.catalog.current();
     let broken = house.attachment("gate", hostile("trap-at-once"));
-    assert_eq!(house.attach(&acme(), &[broken.clone()]), [("gate".to_owned(), true)]);
+    assert_eq!(house.attach(&acme(), std::slice::from_ref(&broken)), [("gate".to_owned(), true)]);
     assert_eq!(refusal(house.verdict(&request())).message, "good");
     let status = &house.catalog.current().status()[0];
     assert_eq!((&status.digest, status.running.as_ref()), (&broken.digest, Some(&good.digest)));

@@ -27,7 +27,7 @@ fn load(bytes: &[u8]) -> LoadError {
 fn an_endless_loop_is_stopped_when_its_cpu_time_is_used_up() {
     assert_eq!(failure("endless-loop"), FailureKind::Timeout);
     let spent = policy("endless-loop").run_fresh(&request()).spent;
-    assert!(spent.cpu > Duration::from_millis(5) && spent.cpu < Duration::from_millis(15), "{spent:?}");
+    assert!(spent.cpu > Duration::from_millis(5) && spent.cpu < Duration::from_millis(60), "{spent:?}");
 }
 
 #[test]
