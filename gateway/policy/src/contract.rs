@@ -75,9 +75,14 @@ pub(crate) struct Said {
     pub(crate) counts: Vec<u64>,
 }
 
+/// All of an instance's functions, their types checked.
+pub(crate) use bindings::Policy as Bound;
+
 /// Where a component's functions are.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Exports {
+    /// All of them, to be bound at once: worth it for an instance that is called more than once.
+    pub(crate) all: bindings::PolicyIndices,
     pub(crate) describe: ComponentExportIndex,
     pub(crate) validate_settings: ComponentExportIndex,
     pub(crate) configure: ComponentExportIndex,
@@ -106,7 +111,7 @@ pub(crate) fn check_world(
     }
     let refused = |error: wasmtime::Error| LoadError::World(crate::text::plain(&format!("{error:#}"), 512));
     let pre = linker.instantiate_pre(component).map_err(refused)?;
-    bindings::PolicyPre::new(pre.clone()).map_err(refused)?;
+    let all = bindings::PolicyIndices::new(&pre).map_err(refused)?;
     let interface = component
         .get_export_index(None, "portcullis:policy/guest@0.1.0")
         .ok_or_else(|| LoadError::World("it exports no portcullis:policy/guest@0.1.0".to_owned()))?;
@@ -116,6 +121,7 @@ pub(crate) fn check_world(
             .ok_or_else(|| LoadError::World(format!("it exports no `{name}`")))
     };
     let exports = Exports {
+        all,
         describe: export("describe")?,
         validate_settings: export("validate-settings")?,
         configure: export("configure")?,

@@ -101,6 +101,7 @@ pub struct Heard {
 impl Generation {
     /// Asks everybody who wants to be asked. `now` is the process's own clock, for breaker, budget, reuse and remembering.
     /// Runs guests on this thread, for at most their time; a caller with better things to do asks [`Self::needs_thread`] first.
+    /// A guest takes up to 512 KiB of the thread's stack: a thread that asks has at least 1 MiB left.
     pub fn ask(&self, project: &str, question: &Question, now: Instant) -> Answer {
         let hook = question.hook();
         let mut answer = Answer { verdict: Verdict::Pass, warnings: Vec::new(), audit: Vec::new(), heard: Vec::new() };

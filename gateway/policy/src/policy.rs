@@ -95,7 +95,10 @@ impl Policy {
             return self.run_fresh(question);
         };
         if let Some(kept) = idle.take(now) {
-            let mut running = self.program.resume(kept.parts, self.limits.cpu);
+            let mut running = match self.program.resume(kept.parts, self.limits.cpu) {
+                Ok(running) => running,
+                Err(failure) => return Ran::failed(failure),
+            };
             let result = running.ask(question);
             let ran = self.ran(&mut running, result, true);
             if ran.result.is_ok() {
@@ -113,7 +116,10 @@ impl Policy {
             Err(failure) => return Ran::failed(failure),
         };
         let making = running.spent();
-        running = self.program.resume(running.into_parts(), self.limits.cpu);
+        running = match self.program.resume(running.into_parts(), self.limits.cpu) {
+            Ok(running) => running,
+            Err(failure) => return Ran::failed(failure),
+        };
         let result = running.ask(question);
         let mut ran = self.ran(&mut running, result, false);
         ran.spent.cpu = ran.spent.cpu.saturating_add(making.cpu);

@@ -26,6 +26,7 @@ impl Schema {
         Weighed { root: &document, limit: limits.schema_weight, known: HashMap::new(), depth: 0 }
             .weigh_root()
             .map_err(refuse)?;
+        // A small pattern also stays clear of repetitions so huge that the engine itself panics over them.
         let patterns = PatternOptions::regex().size_limit(limits.pattern_bytes).dfa_size_limit(limits.pattern_bytes);
         jsonschema::options()
             .with_pattern_options(patterns)

@@ -1,7 +1,7 @@
 //! One instance and the calls into it: limits are set before anything of the guest runs, and every error has its kind.
 
 use super::Program;
-use crate::contract::{Guest, Said};
+use crate::contract::{Bound, Guest, Said};
 use crate::error::{Failure, FailureKind};
 use crate::limits::{CallLimits, Meter};
 use crate::question::{Ask, Question};
@@ -21,6 +21,8 @@ pub(crate) struct Running<'a> {
 pub(crate) struct Parts {
     store: Store<Guest>,
     instance: Instance,
+    /// All functions, their types checked once; only in an instance that is kept, since it costs more than one call saves.
+    bound: Option<Bound>,
 }
 
 impl Program {
@@ -49,16 +51,20 @@ impl Program {
             store.set_fuel(u64::MAX).map_err(|error| Failure::of_engine(&error, None))?;
         }
         match self.pre.instantiate(&mut store) {
-            Ok(instance) => Ok(Running { program: self, parts: Parts { store, instance } }),
+            Ok(instance) => Ok(Running { program: self, parts: Parts { store, instance, bound: None } }),
             Err(error) => Err(Failure::of_engine(&error, store.data().meter.stopped())),
         }
     }
 
-    /// Takes an instance up again, whose time starts now.
-    pub(crate) fn resume(&self, mut parts: Parts, cpu: Duration) -> Running<'_> {
+    /// Takes up an instance that is kept, whose time starts now.
+    pub(crate) fn resume(&self, mut parts: Parts, cpu: Duration) -> Result<Running<'_>, Failure> {
         parts.store.set_epoch_deadline(1);
         parts.store.data_mut().meter.restart(cpu);
-        Running { program: self, parts }
+        if parts.bound.is_none() {
+            let bound = self.exports.all.load(&mut parts.store, &parts.instance);
+            parts.bound = Some(bound.map_err(|error| Failure::of_engine(&error, None))?);
+        }
+        Ok(Running { program: self, parts })
     }
 }
 
@@ -83,7 +89,10 @@ impl Running<'_> {
         let guest = self.parts.store.data_mut();
         guest.facts = Arc::clone(&question.facts);
         guest.raw_manifest.clone_from(&question.raw_manifest);
-        let exports = self.program.exports;
+        if self.parts.bound.is_some() {
+            return self.ask_bound(question);
+        }
+        let exports = &self.program.exports;
         let context = &question.context;
         match &question.ask {
             Ask::Token(request) => {
@@ -102,6 +111,28 @@ impl Running<'_> {
                 self.call(&exports.on_response, (context, request, outcome)).map(|()| Reply::Abstain)
             }
         }
+    }
+
+    fn ask_bound(&mut self, question: &Question) -> Result<Reply, Failure> {
+        let Parts { store, bound, .. } = &mut self.parts;
+        let Some(bound) = bound else {
+            return Err(Failure::new(FailureKind::Trap, "the instance's functions are not bound"));
+        };
+        let (guest, context) = (bound.portcullis_policy_guest(), &question.context);
+        let result = match &question.ask {
+            Ask::Token(request) => guest.call_on_token(&mut *store, context, request).map(Reply::from),
+            Ask::Request(request) => guest.call_on_request(&mut *store, context, request).map(Reply::from),
+            Ask::ManifestPush { target, manifest } => {
+                guest.call_on_manifest_push(&mut *store, context, target, manifest).map(Reply::from)
+            }
+            Ask::Pull { target, manifest } => {
+                guest.call_on_pull(&mut *store, context, target, manifest.as_ref()).map(Reply::from)
+            }
+            Ask::Response { request, outcome } => {
+                guest.call_on_response(&mut *store, context, request, *outcome).map(|()| Reply::Abstain)
+            }
+        };
+        result.map_err(|error| Failure::of_engine(&error, store.data().meter.stopped()))
     }
 
     /// What the guest said since this was last asked.
@@ -131,7 +162,7 @@ impl Running<'_> {
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift + 'static,
     {
-        let Parts { store, instance } = &mut self.parts;
+        let Parts { store, instance, .. } = &mut self.parts;
         let result = instance
             .get_typed_func::<P, R>(&mut *store, export)
             .and_then(|function| function.call(&mut *store, parameters));

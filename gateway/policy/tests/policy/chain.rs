@@ -223,6 +223,8 @@ fn a_project_over_its_budget_is_sent_to_a_thread_and_its_neighbour_is_not() {
     let mut looping = house.attachment("looping", hostile("endless-loop"));
     looping.limits = Some(portcullis_policy::CallLimits {
         cpu: Duration::from_millis(120),
+        // However busy the machine is, it is the CPU time that ends this call.
+        hard_stop: Duration::from_secs(60),
         ..portcullis_policy::CallLimits::default()
     });
     house.attach(&acme(), &[looping.clone()]);
