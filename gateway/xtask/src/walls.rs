@@ -8,9 +8,10 @@ use std::process::Command;
 /// Each room with the rooms that it may depend on.
 const ROOMS: &[(&str, &[&str])] = &[
     ("portcullis-oci", &[]),
+    ("portcullis-policy", &["portcullis-oci"]),
     ("portcullis-tenancy", &["portcullis-oci"]),
     ("portcullis-store", &["portcullis-oci", "portcullis-tenancy"]),
-    ("portcullis", &["portcullis-oci", "portcullis-tenancy", "portcullis-store"]),
+    ("portcullis", &["portcullis-oci", "portcullis-policy", "portcullis-tenancy", "portcullis-store"]),
     // To mint what no gateway would issue, the tests read a gateway's keys from its store.
     ("portcullis-tests", &["portcullis-store", "portcullis-tenancy"]),
     ("xtask", &[]),
@@ -19,6 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// What comes from outside and is let into these rooms alone.
 const GUESTS: &[(&str, &[&str])] = &[
     ("sqlx", &["portcullis-store"]),
+    ("wasmtime", &["portcullis-policy"]),
     ("hyper", &["portcullis", "portcullis-tests"]),
     ("axum", &["portcullis"]),
     ("tokio", &["portcullis", "portcullis-store", "portcullis-tests"]),

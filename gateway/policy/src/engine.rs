@@ -1,0 +1,215 @@
+//! The engine: one pool of slots for each class of guests, one ticker for all, compiling, and the cache of what was compiled.
+//! It never runs a guest by itself.
+
+mod cache;
+mod native;
+mod structure;
+mod ticker;
+
+pub use cache::{CacheError, CompileCache};
+
+use crate::contract::{self, Guest};
+use crate::error::LoadError;
+use crate::limits::{Class, ClassLimits, Limits};
+use crate::policy::IdleBudget;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use ticker::Ticker;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// Compiles somewhere else: takes a component, gives what [`precompile`] gives.
+///
+/// What it returns is executed as native code. It must come from a child process that runs this very program.
+pub type Compiler = Box<dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync>;
+
+/// How an engine is made, beside its limits.
+#[derive(Default)]
+pub struct Options {
+    /// Where compiled code is kept.
+    pub cache: Option<CompileCache>,
+    /// Who compiles; without one it happens here.
+    pub compiler: Option<Compiler>,
+    /// Count fuel. For measuring alone, since it makes guests slower; compiled code of the two kinds is not interchangeable.
+    pub fuel: bool,
+}
+
+/// Everything that runs guests. Cheap to clone; the ticker's thread ends with the last clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    limits: Limits,
+    options: Options,
+    slots: Vec<Slots>,
+    /// One component at a time is compiled on a node.
+    compiling: Mutex<()>,
+    idle: IdleBudget,
+    _ticker: Ticker,
+}
+
+/// One class's pool.
+pub(crate) struct Slots {
+    pub(crate) class: Class,
+    pub(crate) engine: wasmtime::Engine,
+    pub(crate) linker: Linker<Guest>,
+    pub(crate) fuel: bool,
+}
+
+impl Engine {
+    /// Reserves the pools (address space, not memory) and starts the ticker.
+    pub fn new(limits: Limits, options: Options) -> Result<Self, LoadError> {
+        let slots = Class::ALL
+            .into_iter()
+            .map(|class| Slots::new(class, limits.classes.of(class), options.fuel))
+            .collect::<wasmtime::Result<Vec<_>>>()
+            .map_err(|error| LoadError::Internal(format!("the pools cannot be made: {error:#}")))?;
+        let engines = slots.iter().map(|slots| slots.engine.clone()).collect();
+        let ticker = Ticker::start(engines)
+            .map_err(|error| LoadError::Internal(format!("the ticker cannot be started: {error}")))?;
+        let idle = IdleBudget::new(limits.chain.idle_instances_total);
+        Ok(Self(Arc::new(Shared { limits, options, slots, compiling: Mutex::new(()), idle, _ticker: ticker })))
+    }
+
+    /// The limits it was made with.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Slots in use now, of a class: instances alive, idle ones included.
+    pub fn slots_in_use(&self, class: Class) -> u64 {
+        let metrics = self.slots(class).and_then(|slots| slots.engine.pooling_allocator_metrics());
+        metrics.map_or(0, |metrics| metrics.component_instances())
+    }
+
+    /// A component, compiled or from the cache, in the smallest class that holds it.
+    pub(crate) fn component(&self, bytes: &[u8]) -> Result<(Class, Component), LoadError> {
+        let limits = &self.0.limits;
+        if bytes.len() > limits.component_bytes {
+            return Err(LoadError::TooLarge { bytes: bytes.len(), limit: limits.component_bytes });
+        }
+        let compatibility = self.compatibility()?;
+        let cache = self.0.options.cache.as_ref();
+        if let Some(native) = cache.and_then(|cache| cache.load(bytes, compatibility)) {
+            // What an older engine left may be of no use: then it is compiled anew.
+            if let Ok(component) = self.component_of_native(&native) {
+                return Ok(component);
+            }
+        }
+        let native = {
+            let _one_at_a_time = self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+            match &self.0.options.compiler {
+                Some(compile) => compile(bytes).map_err(LoadError::Compile)?,
+                None => self.precompile(bytes)?,
+            }
+        };
+        let native = match cache {
+            Some(cache) => cache.store(bytes, compatibility, native),
+            None => native::Trusted::from_compiler(native),
+        };
+        self.component_of_native(&native)
+    }
+
+    fn component_of_native(&self, native: &native::Trusted) -> Result<(Class, Component), LoadError> {
+        let mut why = String::new();
+        for slots in &self.0.slots {
+            match native.component(&slots.engine) {
+                Ok(component) => return Ok((slots.class, component)),
+                Err(error) => why = format!("{error:#}"),
+            }
+        }
+        Err(LoadError::Slots(crate::text::plain(&why, 512)))
+    }
+
+    pub(crate) fn idle_budget(&self) -> &IdleBudget {
+        &self.0.idle
+    }
+
+    pub(crate) fn slots(&self, class: Class) -> Option<&Slots> {
+        self.0.slots.iter().find(|slots| slots.class == class)
+    }
+
+    fn precompile(&self, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+        let slots = self.0.slots.first().ok_or_else(|| LoadError::Internal("there are no slots".to_owned()))?;
+        precompile_for(&slots.engine, bytes, &self.0.limits)
+    }
+
+    /// What compiled code must agree in to be loaded here.
+    fn compatibility(&self) -> Result<u64, LoadError> {
+        let slots = self.0.slots.first().ok_or_else(|| LoadError::Internal("there are no slots".to_owned()))?;
+        let mut hasher = DefaultHasher::new();
+        slots.engine.precompile_compatibility_hash().hash(&mut hasher);
+        Ok(hasher.finish())
+    }
+}
+
+/// Compiles a component, or a core module, to native code: what a child process with limits on memory and time does for an
+/// [`Engine`] without `fuel`. Caps on size and structure are checked first.
+pub fn precompile(bytes: &[u8], limits: &Limits) -> Result<Vec<u8>, LoadError> {
+    if bytes.len() > limits.component_bytes {
+        return Err(LoadError::TooLarge { bytes: bytes.len(), limit: limits.component_bytes });
+    }
+    let engine = wasmtime::Engine::new(&config(false)).map_err(|error| LoadError::Internal(format!("{error:#}")))?;
+    precompile_for(&engine, bytes, limits)
+}
+
+fn precompile_for(engine: &wasmtime::Engine, bytes: &[u8], limits: &Limits) -> Result<Vec<u8>, LoadError> {
+    structure::check(bytes, &limits.structure)?;
+    let wrapped;
+    let component = if wasmparser::Parser::is_core_wasm(bytes) {
+        wrapped = contract::wrap_core_module(bytes)?;
+        structure::check(&wrapped, &limits.structure)?;
+        &wrapped
+    } else {
+        bytes
+    };
+    engine
+        .precompile_component(component)
+        .map_err(|error| LoadError::Malformed(crate::text::plain(&format!("{error:#}"), 512)))
+}
+
+impl Slots {
+    fn new(class: Class, limits: &ClassLimits, fuel: bool) -> wasmtime::Result<Self> {
+        let mut config = config(fuel);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
+        let engine = wasmtime::Engine::new(&config)?;
+        let mut linker = Linker::new(&engine);
+        contract::give_host_functions(&mut linker)?;
+        Ok(Self { class, engine, linker, fuel })
+    }
+}
+
+/// What all classes share, so that code compiled once fits each of them. Whatever would make two runs differ is off.
+fn config(fuel: bool) -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .consume_fuel(fuel)
+        .concurrency_support(false)
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .wasm_multi_memory(false)
+        .wasm_memory64(false)
+        .native_unwind_info(false)
+        .memory_init_cow(true);
+    config
+}
+
+fn pool(limits: &ClassLimits) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(limits.slots)
+        .total_core_instances(limits.slots.saturating_mul(limits.core_instances))
+        .total_memories(limits.slots.saturating_mul(limits.memories))
+        .total_tables(limits.slots.saturating_mul(limits.tables))
+        .max_core_instances_per_component(limits.core_instances)
+        .max_memories_per_component(limits.memories)
+        .max_tables_per_component(limits.tables)
+        .max_core_instance_size(limits.core_instance_bytes)
+        .max_component_instance_size(limits.core_instance_bytes.saturating_mul(2))
+        .table_elements(limits.table_elements)
+        .max_memory_size(limits.call.memory_bytes)
+        .linear_memory_keep_resident(limits.resident_bytes)
+        .table_keep_resident(16 << 10)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}

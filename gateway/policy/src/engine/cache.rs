@@ -1,0 +1,132 @@
+//! Compiled code on disk: in a directory that only the gateway's user can read, each file authenticated by a key that is kept
+//! elsewhere. The buffer that was verified is the buffer that is loaded, never the file read again.
+
+use super::native::Trusted;
+use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign, verify};
+use portcullis_oci::Digest;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of the tag that each file starts with.
+const TAG: usize = 32;
+/// Largest file that is read.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// Why a directory cannot hold compiled code.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// It cannot be made or read.
+    #[error("the directory for compiled policies cannot be used: {0}")]
+    Io(#[from] io::Error),
+    /// Others may look into it, or it is another's.
+    #[error("the directory for compiled policies must belong to the gateway's user alone, with mode 0700")]
+    Exposed,
+}
+
+/// Compiled code on disk.
+pub struct CompileCache {
+    directory: PathBuf,
+    key: Key,
+    max_bytes: u64,
+    written: AtomicU64,
+    failed_writes: AtomicU64,
+}
+
+impl CompileCache {
+    /// Opens, or makes, a directory of at most `max_bytes`. The key must not be kept inside of it.
+    pub fn open(directory: &Path, key: &[u8; 32], max_bytes: u64) -> Result<Self, CacheError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let metadata = fs::metadata(directory)?;
+        if metadata.permissions().mode() & 0o077 != 0 || metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(CacheError::Exposed);
+        }
+        let key = Key::new(HMAC_SHA256, key);
+        Ok(Self {
+            directory: directory.to_owned(),
+            key,
+            max_bytes,
+            written: AtomicU64::new(0),
+            failed_writes: AtomicU64::new(0),
+        })
+    }
+
+    /// How often the disk refused to keep something. It makes the next start slower and is no error.
+    pub fn failed_writes(&self) -> u64 {
+        self.failed_writes.load(Ordering::Relaxed)
+    }
+
+    /// What was compiled of this component for such an engine. A file that is not as it was written is no file.
+    pub(super) fn load(&self, component: &[u8], compatibility: u64) -> Option<Trusted> {
+        let name = file_name(component, compatibility);
+        let file = File::open(self.directory.join(&name)).ok()?;
+        let mut buffer = Vec::new();
+        file.take(MAX_FILE_BYTES).read_to_end(&mut buffer).ok()?;
+        let (tag, code) = buffer.split_at_checked(TAG)?;
+        verify(&self.key, &authenticated(&name, code), tag).ok()?;
+        Some(Trusted::from_verified(buffer, TAG))
+    }
+
+    /// Keeps what was just compiled.
+    pub(super) fn store(&self, component: &[u8], compatibility: u64, code: Vec<u8>) -> Trusted {
+        let name = file_name(component, compatibility);
+        if self.make_room(code.len()).and_then(|()| self.write(&name, &code)).is_err() {
+            self.failed_writes.fetch_add(1, Ordering::Relaxed);
+        }
+        Trusted::from_compiler(code)
+    }
+
+    /// A whole file appears under its name, or none does.
+    fn write(&self, name: &str, code: &[u8]) -> io::Result<()> {
+        let serial = self.written.fetch_add(1, Ordering::Relaxed);
+        let unfinished = self.directory.join(format!("{name}.{}-{serial}.new", std::process::id()));
+        let tag = sign(&self.key, &authenticated(name, code));
+        let written =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).and_then(|mut file| {
+                file.write_all(tag.as_ref())?;
+                file.write_all(code)
+            });
+        let renamed = written.and_then(|()| fs::rename(&unfinished, self.directory.join(name)));
+        if renamed.is_err() {
+            let _ = fs::remove_file(&unfinished);
+        }
+        renamed
+    }
+
+    /// Removes the oldest files until another of `bytes` fits.
+    fn make_room(&self, bytes: usize) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            files.push((metadata.modified()?, metadata.len(), entry.path()));
+        }
+        files.sort();
+        let wanted = u64::try_from(bytes.saturating_add(TAG)).unwrap_or(u64::MAX);
+        let mut total = files.iter().fold(wanted, |total, (_, length, _)| total.saturating_add(*length));
+        for (_, length, path) in files {
+            if total <= self.max_bytes {
+                break;
+            }
+            fs::remove_file(path)?;
+            total = total.saturating_sub(length);
+        }
+        if total > self.max_bytes { Err(io::Error::other("larger than the whole cache")) } else { Ok(()) }
+    }
+}
+
+/// The file's name holds everything that the code depends on.
+fn file_name(component: &[u8], compatibility: u64) -> String {
+    format!("{}-{compatibility:016x}", Digest::sha256(component).encoded())
+}
+
+/// What the tag covers: the name too, so that no file can stand in for another.
+fn authenticated(name: &str, code: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(name.len().saturating_add(code.len()).saturating_add(1));
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(code);
+    bytes
+}

@@ -1,0 +1,62 @@
+//! Verdicts that live longer than their question. The key is the generation, the attachment, and a hash of everything that the
+//! guest was given but request id and time; a life is capped, and the number of them is.
+
+use crate::limits::ChainLimits;
+use crate::question::Question;
+use crate::verdict::Reply;
+use aws_lc_rs::digest::{SHA256, digest};
+use quick_cache::sync::Cache;
+use std::time::{Duration, Instant};
+
+/// A hash of everything that a guest is given but request id and time.
+pub(super) struct QuestionHash([u8; 32]);
+
+impl QuestionHash {
+    pub(super) fn of(question: &Question) -> Self {
+        let Question { context, ask, facts, raw_manifest } = question;
+        let given =
+            (&context.project, &context.client_ip, &context.user_agent, &context.subject, ask, facts, raw_manifest);
+        let json = serde_json::to_vec(&given).expect("plain records have a JSON form");
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, &json).as_ref());
+        Self(hash)
+    }
+}
+
+/// What a remembered verdict answers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    generation: u64,
+    serial: u64,
+    question: [u8; 32],
+}
+
+impl Key {
+    pub(super) fn new(generation: u64, serial: u64, question: &QuestionHash) -> Self {
+        Self { generation, serial, question: question.0 }
+    }
+}
+
+/// Remembered verdicts, bounded.
+pub(crate) struct Verdicts {
+    kept: Cache<Key, (Instant, Reply)>,
+    longest: Duration,
+}
+
+impl Verdicts {
+    pub(crate) fn new(limits: &ChainLimits) -> Self {
+        Self { kept: Cache::new(limits.verdicts), longest: limits.verdict_life }
+    }
+
+    pub(super) fn recall(&self, key: Key, now: Instant) -> Option<Reply> {
+        let (until, reply) = self.kept.get(&key)?;
+        (now < until).then_some(reply)
+    }
+
+    pub(super) fn remember(&self, key: Key, reply: Reply, life_s: u32, now: Instant) {
+        let life = Duration::from_secs(life_s.into()).min(self.longest);
+        if let Some(until) = now.checked_add(life) {
+            self.kept.insert(key, (until, reply));
+        }
+    }
+}
