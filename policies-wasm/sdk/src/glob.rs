@@ -122,6 +122,11 @@ impl Globs {
         self.0.iter().any(|glob| glob.matches(text))
     }
 
+    /// A pattern that everything matches.
+    pub fn all() -> Globs {
+        Globs(vec![Glob { source: "**".to_owned(), steps: vec![Step::Run { slashes: true }] }])
+    }
+
     /// Whether there are none, which match nothing.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

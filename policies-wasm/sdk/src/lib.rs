@@ -49,6 +49,7 @@ pub mod host;
 pub mod json;
 mod names;
 mod policy;
+mod questions;
 mod settings;
 mod size;
 #[cfg(not(target_family = "wasm"))]
@@ -77,6 +78,7 @@ pub use component::Component;
 pub use decisions::{allow, deny, deny_token, narrow, warn};
 pub use glob::{Glob, Globs};
 pub use policy::Policy;
+pub use questions::is_referrers_tag;
 pub use settings::{Problem, Problems, parse, schema};
 pub use size::Bytes;
 
@@ -85,7 +87,7 @@ pub mod prelude {
     pub use crate::{
         Bytes, Context, Decision, Descriptor, Fact, Glob, Globs, Hook, ImageConfig, Manifest, Operation, Outcome,
         Platform, Policy, Problems, Request, Scope, Subject, SubjectKind, Target, TokenDecision, TokenRequest, Usage,
-        allow, deny, deny_token, facts, host, narrow, policy, warn,
+        allow, deny, deny_token, facts, host, is_referrers_tag, narrow, policy, warn,
     };
     pub use schemars::JsonSchema;
     pub use serde::Deserialize;
