@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod languages;
 mod parts;
 mod policies;
 mod processes;
@@ -44,6 +45,8 @@ enum Chore {
         #[arg(long)]
         test: bool,
     },
+    /// Build the policies in JavaScript and Python
+    Languages,
     /// Run every test
     Test {
         /// Also those that take long
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Parts { purpose } => parts::ensure(purpose),
         Chore::Run => run::run(),
+        Chore::Languages => languages::build(),
         Chore::Policies { test: false } => policies::build(),
         Chore::Policies { test: true } => policies::test(),
         Chore::Test { all } => test::test(all),

@@ -28,11 +28,22 @@ struct Built {
 
 /// Builds all policies into `policies-wasm/target/components`, what is up to date already aside, and says what is there.
 pub fn build() -> Result<()> {
+    let root = workspace()?;
     let home = home()?;
     let toolchain = home.join("target/toolchain");
-    call(Command::new(home.join("../.ci/wasm-target")).arg(&toolchain)).context("no compiler for WebAssembly")?;
+    call(Command::new(root.join(".ci/wasm-target")).arg(&toolchain)).context("no compiler for WebAssembly")?;
     let mut cargo = cargo(&home);
-    cargo.args(["build", "--release", "--locked", "--workspace", "--exclude", "portcullis-policy-sdk", "--target", TARGET]);
+    cargo.args([
+        "build",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--workspace",
+        "--exclude",
+        "portcullis-policy-sdk",
+        "--target",
+        TARGET,
+    ]);
     let unpacked = toolchain.join("rustc");
     if unpacked.is_file() {
         cargo.env("RUSTC", unpacked);
@@ -49,7 +60,7 @@ pub fn build() -> Result<()> {
     remove_leftovers(&components, &all)?;
     println!("{:<24}{:>12}  component", "policy", "size");
     for Built { name, component, size, fresh } in &all {
-        let shown = component.strip_prefix(home.join("..")).unwrap_or(component);
+        let shown = component.strip_prefix(&root).unwrap_or(component);
         println!("{name:<24}{:>12}  {}{}", kib(*size), shown.display(), if *fresh { " (new)" } else { "" });
     }
     Ok(())
@@ -63,7 +74,8 @@ pub fn test() -> Result<()> {
     call(cargo(&home).args(["test", "--workspace", "--locked", "--no-fail-fast"]))
 }
 
-fn home() -> Result<PathBuf> {
+/// The directory of everything about policies.
+pub fn home() -> Result<PathBuf> {
     Ok(workspace()?.join("policies-wasm"))
 }
 
@@ -117,15 +129,21 @@ fn encode(core: &[u8]) -> Result<Vec<u8>> {
     ComponentEncoder::default().validate(true).module(core)?.encode()
 }
 
-fn modified(file: &Path) -> Option<SystemTime> {
+/// When a file was written last; none where it is not there.
+pub fn modified(file: &Path) -> Option<SystemTime> {
     fs::metadata(file).ok()?.modified().ok()
 }
 
-/// A policy that is gone must not be found by a test.
+/// A policy that is gone must not be found by a test. Those in other languages are not ours.
 fn remove_leftovers(components: &Path, all: &[Built]) -> Result<()> {
     for entry in fs::read_dir(components)? {
         let path = entry?.path();
-        if path.extension() == Some(OsStr::new("wasm")) && !all.iter().any(|built| built.component == path) {
+        let foreign = path
+            .file_name()
+            .and_then(OsStr::to_str)
+            .is_some_and(|name| name.starts_with("javascript-") || name.starts_with("python-"));
+        let built = all.iter().any(|built| built.component == path);
+        if path.extension() == Some(OsStr::new("wasm")) && !built && !foreign {
             fs::remove_file(path)?;
         }
     }
@@ -135,6 +153,7 @@ fn remove_leftovers(components: &Path, all: &[Built]) -> Result<()> {
     Ok(())
 }
 
-fn kib(bytes: u64) -> String {
+/// A size as the tables show it.
+pub fn kib(bytes: u64) -> String {
     format!("{} KiB", bytes.div_ceil(1024))
 }

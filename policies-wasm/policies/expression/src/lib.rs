@@ -1,5 +1,7 @@
 //! One rule in the Common Expression Language: what it holds true passes.
 
+mod names;
+
 use cel::{Program, Value};
 use portcullis_policy_sdk::json;
 use portcullis_policy_sdk::prelude::*;
@@ -49,6 +51,8 @@ enum Question {
 struct Expression {
     settings: Settings,
     program: Program,
+    /// The variables that it reads; no others are made.
+    read: Vec<String>,
 }
 
 impl Policy for Expression {
@@ -68,13 +72,13 @@ impl Policy for Expression {
         }
         let program = Program::compile(&settings.expression).map_err(|error| error.to_string().trim().to_owned());
         let Some(program) = problems.note("expression", program) else { return Err(problems) };
-        for variable in program.references().variables() {
-            if !VARIABLES.contains(&variable) {
-                let known = VARIABLES.join(", ");
-                problems.add("expression", format!("there is no {variable}; there are {known}"));
-            }
+        let mut read = Vec::new();
+        names::free(&program.expression().expr, &mut Vec::new(), &mut read);
+        for name in read.iter().filter(|name| !VARIABLES.contains(&name.as_str())) {
+            let known = VARIABLES.join(", ");
+            problems.add("expression", format!("there is no {name}; there are {known}"));
         }
-        problems.or(Expression { settings, program })
+        problems.or(Expression { settings, program, read })
     }
 
     fn on_token(&self, context: &Context, request: &TokenRequest) -> TokenDecision {
@@ -140,13 +144,9 @@ impl Expression {
         if !self.settings.hooks.contains(&question) {
             return None;
         }
-        let used = self.program.references();
         let mut known = cel::Context::default();
-        for &name in VARIABLES {
-            if !used.has_variable(name) {
-                continue;
-            }
-            let value = match name {
+        for name in &self.read {
+            let value = match name.as_str() {
                 "context" => json::context(context),
                 "hook" => question.name().into(),
                 "target" => target.map_or(serde_json::Value::Null, json::target),
@@ -156,7 +156,7 @@ impl Expression {
                     .find(|(name, _)| *name == other)
                     .map_or(serde_json::Value::Null, |(_, value)| value.clone()),
             };
-            known.add_variable_from_value(name, value_of(&value));
+            known.add_variable_from_value(name.as_str(), value_of(&value));
         }
         // In doubt, no.
         match self.program.execute(&known) {
