@@ -72,6 +72,8 @@ pub enum Verdict {
 
 /// Runs every `*.yaml`, `*.yml` and `*.json` in a directory against a policy, and panics with all that differs.
 ///
+/// A case has its own settings, or its file's, or those of `settings.yaml` beside the directory, or none.
+///
 /// # Panics
 /// Where a file cannot be read, a case differs, or there is none.
 #[track_caller]
@@ -82,6 +84,7 @@ pub fn check_cases<P: Policy>(directory: impl AsRef<Path>) {
     let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     files.retain(|file| file.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json"));
     files.sort();
+    let usual = usual_settings(directory);
     let (mut run, mut faults) = (0_usize, Vec::new());
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap_or_else(|error| fail(&format!("{}: {error}", file.display())));
@@ -90,12 +93,20 @@ pub fn check_cases<P: Policy>(directory: impl AsRef<Path>) {
         for case in cases.cases {
             run = run.saturating_add(1);
             let name = format!("{}: {}", file.display(), case.name);
-            let differs = case.run::<P>(cases.settings.as_ref());
+            let differs = case.run::<P>(cases.settings.as_ref().or(usual.as_ref()));
             faults.extend(differs.into_iter().map(|fault| format!("{name}: {fault}")));
         }
     }
     assert!(run > 0, "{} holds no case", directory.display());
     assert!(faults.is_empty(), "{} of {run} cases differ:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// The settings in `settings.yaml` beside the directory of the cases, where there is one.
+#[track_caller]
+fn usual_settings(directory: &Path) -> Option<Value> {
+    let file = directory.parent()?.join("settings.yaml");
+    let text = std::fs::read_to_string(&file).ok()?;
+    Some(yaml_serde::from_str(&text).unwrap_or_else(|error| fail(&format!("{}: {error}", file.display()))))
 }
 
 /// What a policy said, in one form for all hooks.
