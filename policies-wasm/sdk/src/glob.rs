@@ -99,10 +99,11 @@ impl Glob {
     /// A run may be empty.
     fn skip_runs(&self, alive: &mut [bool]) {
         for (number, step) in self.steps.iter().enumerate() {
-            if matches!(step, Step::Run { .. }) && alive.get(number) == Some(&true) {
-                if let Some(place) = alive.get_mut(number.saturating_add(1)) {
-                    *place = true;
-                }
+            if matches!(step, Step::Run { .. })
+                && alive.get(number) == Some(&true)
+                && let Some(place) = alive.get_mut(number.saturating_add(1))
+            {
+                *place = true;
             }
         }
     }

@@ -104,5 +104,10 @@ macro_rules! policy {
             type ThisPolicy = $crate::Component<$policy>;
             $crate::bindings::export_policy!(ThisPolicy with_types_in $crate::bindings);
         }
+
+        // Natively nothing is exported; but what would be is not dead.
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn(<$policy as $crate::Policy>::Settings) -> Result<$policy, $crate::Problems> =
+            <$policy as $crate::Policy>::configure;
     };
 }

@@ -90,7 +90,8 @@ impl Policy for ChangeFreeze {
 
     fn on_request(&self, context: &Context, request: &Request) -> Decision {
         let operation = request.operation;
-        if !operation.is_push() && !(self.0.deletes && operation.is_delete()) {
+        let judged = operation.is_push() || (self.0.deletes && operation.is_delete());
+        if !judged {
             return Decision::Abstain;
         }
         self.judge(context, request.target.as_ref())

@@ -1,7 +1,7 @@
 //! Rules in Rego, as authors for OPA and Kubewarden write them: `deny[msg]`, `warn[msg]` and `allow`.
 
+use portcullis_policy_sdk::json;
 use portcullis_policy_sdk::prelude::*;
-use portcullis_policy_sdk::{Outcome, TokenRequest, json};
 use regorus::{Engine, Value};
 use std::cell::RefCell;
 
@@ -116,8 +116,6 @@ impl Policy for Rego {
         let digest = manifest.map(|manifest| manifest.digest.as_str());
         decision(self.ask(Question::Pull, context, Some(target), digest, fill))
     }
-
-    fn on_response(&self, _: &Context, _: &Request, _: &Outcome) {}
 }
 
 policy!(Rego);

@@ -78,7 +78,8 @@ impl Policy for TrustedCallers {
 
     fn on_request(&self, context: &Context, request: &Request) -> Decision {
         let operation = request.operation;
-        if !operation.is_push() && !(self.0.deletes && operation.is_delete()) {
+        let judged = operation.is_push() || (self.0.deletes && operation.is_delete());
+        if !judged {
             return Decision::Abstain;
         }
         let verb = if operation.is_push() { "push" } else { "delete" };
