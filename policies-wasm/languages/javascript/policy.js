@@ -15,7 +15,7 @@ const SCHEMA = {
       minItems: 1,
       items: { type: "string", minLength: 1 },
     },
-    "missing": {
+    missing: {
       description: "what becomes of an image that names no licence",
       enum: ["deny", "warn", "allow"],
       default: "deny",
@@ -29,7 +29,7 @@ function faults(given) {
   const found = [];
   if (given === null || typeof given !== "object" || Array.isArray(given)) return ["settings are no object"];
   for (const key of Object.keys(given)) {
-    if (!(key in SCHEMA.properties)) found.push(`${key}: unknown field`);
+    if (!Object.hasOwn(SCHEMA.properties, key)) found.push(`${key}: unknown field`);
   }
   if (!Array.isArray(given.allow) || given.allow.length === 0) {
     found.push("allow: name at least one licence");

@@ -31,7 +31,7 @@ SCHEMA = {
     "required": ["allow"],
     "properties": {
         "allow": {
-            "description": "patterns of base images: docker.io/library/debian:*",
+            "description": "patterns of base images: registry.example/library/debian:*",
             "type": "array",
             "minItems": 1,
             "items": {"type": "string", "minLength": 1},

@@ -17,10 +17,14 @@ const abstain = () => ({ tag: "abstain" });
 const deny = (message) => ({ tag: "deny", val: { message, code: undefined, detailJson: undefined } });
 
 function read(json) {
-  const given = JSON.parse(json.trim() === "" ? "{}" : json);
-  const limit = given["max-layers"];
-  const found = Number.isInteger(limit) && limit >= 1 ? [] : ["max-layers: has to be at least 1"];
-  return { given, found };
+  try {
+    const given = JSON.parse(json.trim() === "" ? "{}" : json);
+    const limit = given?.["max-layers"];
+    const found = Number.isInteger(limit) && limit >= 1 ? [] : ["max-layers: has to be at least 1"];
+    return { given, found };
+  } catch (error) {
+    return { given: null, found: [`settings are no JSON: ${error.message}`] };
+  }
 }
 
 export const guest = {

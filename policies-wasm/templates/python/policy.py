@@ -35,10 +35,15 @@ limit: Optional[int] = None
 
 def read(settings: str) -> Tuple[int, List[str]]:
     """The limit, and what is wrong with the settings."""
-    given = json.loads(settings.strip() or "{}").get("max-layers")
-    if not isinstance(given, int) or given < 1:
+    try:
+        given = json.loads(settings.strip() or "{}")
+    except ValueError as error:
+        return 0, [f"settings are no JSON: {error}"]
+    found = given.get("max-layers") if isinstance(given, dict) else None
+    # `True` is an int, too.
+    if type(found) is not int or found < 1:
         return 0, ["max-layers: has to be at least 1"]
-    return given, []
+    return found, []
 
 
 def deny(message: str) -> Decision_Deny:
