@@ -68,9 +68,11 @@ fn python(home: &Path, source: &Path, to: &Path) -> Result<()> {
     }
     let mut make = Command::new(tools.join("bin/componentize-py"));
     make.arg("-q").arg("-d").arg(home.join("wit")).args(["-w", "policy", "componentize", "--stub-wasi", "-p"]);
-    // Python would leave its caches among the sources.
-    make.env("PYTHONDONTWRITEBYTECODE", "1");
-    call(make.arg(source).arg("policy").arg("-o").arg(to))
+    // It leaves its caches beside what it reads, so that it reads a copy.
+    let copy = home.join("target/languages/python-source");
+    fs::create_dir_all(&copy)?;
+    fs::copy(source.join("policy.py"), copy.join("policy.py"))?;
+    call(make.arg(copy).arg("policy").arg("-o").arg(to))
 }
 
 /// An error where a component wants anything but what the contract offers.
