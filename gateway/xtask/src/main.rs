@@ -3,7 +3,9 @@
 
 mod bench;
 mod demo;
+mod languages;
 mod parts;
+mod policies;
 mod processes;
 mod registry;
 mod run;
@@ -37,6 +39,14 @@ enum Chore {
     /// UPSTREAM is the URL of the registry to stand in front of, where it is not to start one; PORTCULLIS_DATA is the
     /// directory that keeps everything, .portcullis where it is not set.
     Run,
+    /// Build the policies, or test them
+    Policies {
+        /// Run their unit tests and cases natively, and build nothing
+        #[arg(long)]
+        test: bool,
+    },
+    /// Build the policies in JavaScript and Python
+    Languages,
     /// Run every test
     Test {
         /// Also those that take long
@@ -51,6 +61,9 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Parts { purpose } => parts::ensure(purpose),
         Chore::Run => run::run(),
+        Chore::Languages => languages::build(),
+        Chore::Policies { test: false } => policies::build(),
+        Chore::Policies { test: true } => policies::test(),
         Chore::Test { all } => test::test(all),
         Chore::Bench(options) => bench::run(&options),
     };
