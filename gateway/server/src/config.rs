@@ -5,7 +5,6 @@ mod limits;
 mod log;
 mod management;
 mod origin;
-mod policies;
 mod reader;
 mod server;
 mod store;
@@ -19,7 +18,6 @@ pub use limits::Limits;
 pub use log::Log;
 pub use management::{Management, ManagementListen};
 pub use origin::PublicUrl;
-pub use policies::Policies;
 pub use server::{Server, Tls};
 pub use store::Store;
 pub use tokens::Tokens;
@@ -53,8 +51,6 @@ pub struct Config {
     pub tokens: Tokens,
     /// `[limits]`
     pub limits: Limits,
-    /// `[policies]`
-    pub policies: Policies,
     /// `[log]`
     pub log: Log,
 }
@@ -141,7 +137,6 @@ pub fn take_over(old: &Config, mut new: Config) -> (Config, Vec<&'static str>) {
     keep("upstream", &upstream, &mut new.upstream, &mut kept);
     keep("store", &old.store, &mut new.store, &mut kept);
     keep("tokens.service", &old.tokens.service, &mut new.tokens.service, &mut kept);
-    keep("policies", &old.policies, &mut new.policies, &mut kept);
     keep("log.format", &old.log.json, &mut new.log.json, &mut kept);
     keep("log.level", &old.log.level, &mut new.log.level, &mut kept);
     (new, kept)
@@ -167,7 +162,6 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
     let store = store::read(top.section("store"), data_dir.as_deref());
     let tokens = tokens::read(top.section("tokens"));
     let limits = limits::read(top.section("limits"));
-    let policies = policies::read(top.section("policies"));
     let log = log::read(top.section("log"));
     top.finish();
     if let Some(server) = &server {
@@ -181,7 +175,6 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
         store: store?,
         tokens: tokens?,
         limits: limits?,
-        policies: policies?,
         log: log?,
     })
 }

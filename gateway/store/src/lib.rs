@@ -6,7 +6,6 @@ mod cached;
 mod journal;
 mod key;
 mod ledger;
-mod policy;
 mod postgres;
 mod project;
 mod robot;

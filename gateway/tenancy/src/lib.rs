@@ -8,7 +8,6 @@ pub mod key;
 pub mod ledger;
 #[cfg(test)]
 mod memory;
-pub mod policy;
 pub mod project;
 pub mod robot;
 pub mod store;

@@ -11,10 +11,6 @@ impl Admitted {
         &self.0
     }
 
-    pub(super) fn granted_mut(&mut self) -> &mut Granted {
-        &mut self.0
-    }
-
     pub(super) fn into_granted(self) -> Granted {
         self.0
     }

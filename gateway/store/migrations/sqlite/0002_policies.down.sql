@@ -1,2 +1,0 @@
-DROP TABLE policy_attachment;
-DROP TABLE policy_component;
