@@ -82,13 +82,18 @@ fn a_redirect_to_a_listed_host_is_followed_without_the_gateways_credentials() {
 
 #[test]
 fn a_storages_wrong_bytes_never_end_well() {
-    let blob = Blob::random(5000);
-    let storage = storage(&blob);
-    let url = storage.url();
-    let upstream = upstream_to(move || format!("{url}/key"));
-    let house = House::open(before(&upstream, &[&host(&storage)]));
-    let other = Blob::random(5000).digest;
-    house.acme("app").request(Method::GET, &format!("blobs/{other}")).attempt().expect_err("wrong bytes ended well");
+    let attempt = |size: usize| {
+        let blob = Blob::random(size);
+        let storage = storage(&blob);
+        let url = storage.url();
+        let upstream = upstream_to(move || format!("{url}/key"));
+        let house = House::open(before(&upstream, &[&host(&storage)]));
+        let other = Blob::random(size).digest;
+        house.acme("app").request(Method::GET, &format!("blobs/{other}")).attempt()
+    };
+    attempt(200_000).expect_err("wrong bytes ended well");
+    // What is small is known to be wrong before its head has gone.
+    assert_eq!(attempt(5000).expect("an answer").status, 502);
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn every_request_leaves_one_line_with_all_that_it_was() {
 #[test]
 fn a_download_that_breaks_off_says_so() {
     let scene = Scene::with(|builder| builder.set("log.format", "json"));
-    let image = Manifest::image(1, 1000);
+    let image = Manifest::image(1, 200_000);
     let repository = scene.acme("broken");
     repository.push("1.0", &image);
     let layer = &image.blobs[1].digest;
