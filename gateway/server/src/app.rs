@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::origin::Hosts;
 use crate::pipeline::identify::TokenCache;
+use crate::policies::Policies;
 use crate::telemetry::Telemetry;
 use crate::throwaway::Throwaways;
 use crate::upload_location::UploadLocations;
@@ -30,6 +31,8 @@ pub struct App {
     pub throwaways: Throwaways,
     /// Tokens that were verified lately.
     pub tokens: TokenCache,
+    /// What is attached.
+    pub policies: Arc<Policies>,
     /// Metrics and the access log.
     pub telemetry: Telemetry,
     issuer: String,
@@ -75,7 +78,11 @@ impl App {
     ) -> anyhow::Result<Arc<Self>> {
         let generation = store.generation();
         let ring = open_ring(&store, &issuer, &config, &master).await?;
+        let policies = Arc::new(Policies::new(&config.policies, &config.data_dir, &master)?);
+        // Before the first request: what is attached must not be passed by for having just started.
+        policies.refresh(&store).await?;
         Ok(Arc::new(Self {
+            policies,
             upstream: Upstream::new(&config.upstream)?,
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),
             throwaways: Throwaways::new(master.mac_key(Purpose::Throwaways)),

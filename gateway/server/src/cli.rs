@@ -62,6 +62,14 @@ enum Command {
     Key(key::Command),
     /// Check configuration, store, upstream and its isolation, certificate, clock and keys, and say what to do
     Doctor,
+    /// Compile a component from standard input to standard output, within limits: what a gateway starts for itself
+    #[command(hide = true)]
+    PolicyCompile {
+        /// Most memory
+        memory_bytes: u64,
+        /// Most CPU time
+        time_s: u64,
+    },
 }
 
 /// Runs the command that the process was started with.
@@ -72,6 +80,9 @@ pub fn run() -> ExitCode {
         Err(error) => return usage(&error, arguments.iter().any(|argument| argument == "--json")),
     };
     let json = cli.json;
+    if let Command::PolicyCompile { memory_bytes, time_s } = cli.command {
+        return crate::policies::run_compiler(memory_bytes, Duration::from_secs(time_s));
+    }
     match cli.execute() {
         Ok(answer) => output::print(&answer, json),
         Err(failure) => output::print_failure(&failure, json),
@@ -87,6 +98,7 @@ impl Cli {
                 crate::serve::run(config, &file).map_err(|error| Failure::Refused(format!("{error:#}")))?;
                 Ok(Answer::silent())
             }
+            Command::PolicyCompile { .. } => Ok(Answer::silent()),
             Command::CheckConfig => Ok(check::answer(&file, &config)),
             Command::Doctor => block_on(doctor::run(&file, &config)),
             Command::Project(command) => block_on(async { project::run(command, &Session::open(config).await?).await }),

@@ -5,6 +5,7 @@ mod limits;
 mod log;
 mod management;
 mod origin;
+mod policies;
 mod reader;
 mod server;
 mod store;
@@ -18,6 +19,7 @@ pub use limits::Limits;
 pub use log::Log;
 pub use management::{Management, ManagementListen};
 pub use origin::PublicUrl;
+pub use policies::Policies;
 pub use server::{Server, Tls};
 pub use store::Store;
 pub use tokens::Tokens;
@@ -51,6 +53,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// `[limits]`
     pub limits: Limits,
+    /// `[policies]`
+    pub policies: Policies,
     /// `[log]`
     pub log: Log,
 }
@@ -137,6 +141,7 @@ pub fn take_over(old: &Config, mut new: Config) -> (Config, Vec<&'static str>) {
     keep("upstream", &upstream, &mut new.upstream, &mut kept);
     keep("store", &old.store, &mut new.store, &mut kept);
     keep("tokens.service", &old.tokens.service, &mut new.tokens.service, &mut kept);
+    keep("policies", &old.policies, &mut new.policies, &mut kept);
     keep("log.format", &old.log.json, &mut new.log.json, &mut kept);
     keep("log.level", &old.log.level, &mut new.log.level, &mut kept);
     (new, kept)
@@ -162,6 +167,7 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
     let store = store::read(top.section("store"), data_dir.as_deref());
     let tokens = tokens::read(top.section("tokens"));
     let limits = limits::read(top.section("limits"));
+    let policies = policies::read(top.section("policies"));
     let log = log::read(top.section("log"));
     top.finish();
     if let Some(server) = &server {
@@ -175,6 +181,7 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
         store: store?,
         tokens: tokens?,
         limits: limits?,
+        policies: policies?,
         log: log?,
     })
 }

@@ -11,6 +11,7 @@ mod master_key;
 mod network;
 mod origin;
 mod pipeline;
+mod policies;
 mod serve;
 mod sweeper;
 mod tag_lock;

@@ -23,6 +23,7 @@ use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use portcullis_oci::Operation;
+use portcullis_policy::Generation;
 use portcullis_tenancy::{StoreError, Timestamp};
 use receive::Endpoint;
 use respond::Refusal;
@@ -45,6 +46,8 @@ pub struct Visit {
     pub now: Timestamp,
     /// What the client sends along, if it does.
     pub body: Option<Arc<Inbound>>,
+    /// The policies in force when it came: a request is asked about by these alone, whatever is attached meanwhile.
+    pub policies: Arc<Generation>,
 }
 
 /// Serves one request.
@@ -57,7 +60,8 @@ pub async fn serve(
     let (head, body) = request.into_parts();
     let body = Inbound::new(body, head.version);
     let mut meter = Meter::start(&worker, &settings, &head, peer, body.as_ref());
-    let visit = Arc::new(Visit { worker, settings, head, peer, now: Timestamp::now(), body });
+    let policies = worker.app.policies.current();
+    let visit = Arc::new(Visit { worker, settings, head, peer, now: Timestamp::now(), body, policies });
 
     let answer = match receive::receive(&visit) {
         Ok(Endpoint::Registry(operation)) => {
@@ -96,7 +100,7 @@ async fn walk(visit: &Arc<Visit>, operation: Operation, meter: &mut Meter) -> Re
     if let Some(granted) = inspected.granted_before_reading() {
         confirm(visit, granted).await?;
     }
-    let screened = screen::screen(inspected);
+    let screened = screen::screen(visit, inspected, meter).await?;
     let cleared = reserve::reserve(screened);
     forward::forward(visit, cleared).await
 }

@@ -62,6 +62,7 @@ async fn serve(config: Config, config_file: PathBuf) -> anyhow::Result<()> {
     let background = [
         tokio::spawn(admin::serve(management, Arc::clone(&app), watching.clone())),
         tokio::spawn(sweeper::run(Arc::clone(&app))),
+        tokio::spawn(Arc::clone(&app.policies).keep_up(Arc::clone(&app.store))),
     ];
     announce(registry.map(|address| address.to_string()), &management_address);
 

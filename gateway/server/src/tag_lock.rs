@@ -18,7 +18,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(25);
 
-/// Locks that are held. They are given back by [`TagLocks::release`]; dropped, they run out.
+/// Locks that are held. [`TagLocks::release`] waits until they are given back; dropped, they are given back in the background.
 pub struct TagLocks {
     locks: Arc<Locks>,
     renewal: JoinHandle<()>,
@@ -83,9 +83,18 @@ impl TagLocks {
     }
 }
 
+/// Whoever went away in the middle of his work keeps nobody waiting.
 impl Drop for TagLocks {
     fn drop(&mut self) {
-        self.renewal.abort();
+        if self.renewing.take().is_none() {
+            return;
+        }
+        let locks = Arc::clone(&self.locks);
+        let renewal = std::mem::replace(&mut self.renewal, tokio::spawn(async {}));
+        tokio::spawn(async move {
+            let _ = renewal.await;
+            let _ = locks.give_back().await;
+        });
     }
 }
 

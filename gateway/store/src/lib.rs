@@ -6,6 +6,7 @@ mod cached;
 mod journal;
 mod key;
 mod ledger;
+mod policy;
 mod postgres;
 mod project;
 mod robot;

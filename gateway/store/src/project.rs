@@ -1,7 +1,7 @@
 //! Projects: rows of `project`, and what goes with them.
 
-use crate::row;
 use crate::sql::{SqlStore, Write, bounded};
+use crate::{policy, row};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{Project, ProjectId, ProjectName, StoreError, Timestamp};
 use sqlx::any::AnyRow;
@@ -98,6 +98,7 @@ pub(crate) async fn purge_some(store: &SqlStore, id: &ProjectId) -> Result<bool>
 pub(crate) async fn purge(store: &SqlStore, id: &ProjectId) -> Result<()> {
     let mut change = store.change().await?;
     change.must(query("DELETE FROM project WHERE id = $1 AND deleted_at IS NOT NULL").bind(&*id.0)).await?;
+    policy::forget_unused(&mut change).await?;
     change.commit().await
 }
 

@@ -6,6 +6,7 @@
 
 pub mod contention;
 pub mod ledger;
+pub mod policies;
 pub mod rules;
 pub mod sessions;
 
@@ -43,6 +44,9 @@ macro_rules! every_behaviour {
             rules::keys_overlap_and_end
             rules::the_deployments_id_is_made_once
             rules::every_change_of_a_rule_bumps_the_generation_and_nothing_else_does
+            policies::an_attached_policy_comes_back_as_it_was_put_with_its_component
+            policies::a_policy_of_the_same_name_takes_the_place_of_its_owners_and_no_other
+            policies::a_projects_policies_end_with_it
             sessions::an_upload_is_open_until_it_is_closed
             sessions::a_link_closes_the_upload_that_brought_it
             sessions::a_scope_set_lives_as_long_as_its_latest_use

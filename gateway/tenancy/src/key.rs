@@ -33,6 +33,8 @@ pub enum Purpose {
     UploadLocations,
     /// Marking throw-away manifests.
     Throwaways,
+    /// Authenticating compiled policies.
+    CompiledPolicies,
 }
 
 /// An AEAD key of one purpose.
@@ -69,7 +71,7 @@ impl MasterKey {
     }
 
     /// The bytes that [`MasterKey::mac_key`] is made of, for a library that makes its own.
-    pub(crate) fn mac_key_bytes(&self, purpose: Purpose) -> Zeroizing<[u8; 32]> {
+    pub fn mac_key_bytes(&self, purpose: Purpose) -> Zeroizing<[u8; 32]> {
         let mut bytes = Zeroizing::new([0; 32]);
         self.derive([b"mac", purpose.label()], hmac::HMAC_SHA256, |okm| okm.fill(bytes.as_mut_slice()))
             .expect("the lengths are equal");
@@ -92,6 +94,7 @@ impl Purpose {
             Self::RefreshTokens => b"refresh tokens",
             Self::UploadLocations => b"upload locations",
             Self::Throwaways => b"throwaways",
+            Self::CompiledPolicies => b"compiled policies",
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct RecordedManifest {
     pub size: u64,
     /// Its annotations, in the document's order.
     pub annotations: Vec<(String, String)>,
+    /// When it was pushed last.
+    pub pushed_at: Timestamp,
 }
 
 /// An upload session under way. The row is what lets a push that began under a valid token finish (T6).

@@ -8,6 +8,7 @@ pub mod key;
 pub mod ledger;
 #[cfg(test)]
 mod memory;
+pub mod policy;
 pub mod project;
 pub mod robot;
 pub mod store;

@@ -3,6 +3,7 @@
 use crate::grant::{Consent, ForeignGrant};
 use crate::key::StoredKey;
 use crate::ledger::{JournalEntry, PushedManifest, RecordedManifest, Upload};
+use crate::policy::{Attachment, PolicyName};
 use crate::project::{NewProject, prefixes_overlap};
 use crate::store::{Generation, Result};
 use crate::token::ScopeSet;
@@ -208,6 +209,30 @@ impl Store for MemoryStore {
     async fn missing_links(&self, _: &ProjectId, _: &RepositoryName, _: &[Digest]) -> Result<Vec<Digest>> {
         unasked("missing_links")
     }
+    async fn put_attachment(&self, _: &Attachment, _: &[u8]) -> Result<()> {
+        unasked("put_attachment")
+    }
+
+    async fn remove_attachment(&self, _: Option<&ProjectId>, _: &PolicyName) -> Result<()> {
+        unasked("remove_attachment")
+    }
+
+    async fn attachments(&self) -> Result<Vec<Attachment>> {
+        unasked("attachments")
+    }
+
+    async fn component(&self, _: &Digest) -> Result<Option<Vec<u8>>> {
+        unasked("component")
+    }
+
+    async fn stored_sizes(&self, _: &ProjectId, _: &[Digest]) -> Result<Vec<(Digest, u64)>> {
+        unasked("stored_sizes")
+    }
+
+    async fn usage(&self, _: &ProjectId) -> Result<(u64, Option<u64>)> {
+        unasked("usage")
+    }
+
     async fn links(
         &self,
         _: &ProjectId,

@@ -4,6 +4,7 @@
 use crate::grant::{Consent, ForeignGrant};
 use crate::key::StoredKey;
 use crate::ledger::{JournalEntry, PushedManifest, RecordedManifest, Upload};
+use crate::policy::{Attachment, PolicyName};
 use crate::token::ScopeSet;
 use crate::{Project, ProjectId, Robot, RobotId, Timestamp};
 use portcullis_oci::{Digest, RepositoryName, Tag};
@@ -78,6 +79,15 @@ pub trait Store: Send + Sync {
     /// Adds a key, lets every older one that has no end verify until `older_verify_until`, and forgets those that ended before `now`.
     async fn add_key(&self, key: &StoredKey, older_verify_until: Timestamp, now: Timestamp) -> Result<()>;
 
+    /// Attaches a policy, or puts it in the place of its owner's one of that name, and keeps its component.
+    async fn put_attachment(&self, attachment: &Attachment, component: &[u8]) -> Result<()>;
+    /// Detaches a policy; a component that nothing names any more is forgotten.
+    async fn remove_attachment(&self, project: Option<&ProjectId>, name: &PolicyName) -> Result<()>;
+    /// What is attached to the platform, then to each living project, in the chains' order.
+    async fn attachments(&self) -> Result<Vec<Attachment>>;
+    /// A component's bytes.
+    async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>>;
+
     /// Keeps a scope set; an equal one lives as long as the later of the two.
     async fn add_scope_set(&self, set: &ScopeSet) -> Result<()>;
     /// A scope set by id.
@@ -111,6 +121,10 @@ pub trait Store: Send + Sync {
         repository: &RepositoryName,
         digests: &[Digest],
     ) -> Result<Vec<Digest>>;
+    /// The sizes of those blobs that the project holds.
+    async fn stored_sizes(&self, project: &ProjectId, digests: &[Digest]) -> Result<Vec<(Digest, u64)>>;
+    /// The bytes that the project holds, each digest counted once, and its quota.
+    async fn usage(&self, project: &ProjectId) -> Result<(u64, Option<u64>)>;
     /// The project's links by repository and digest, after `after`, at most `limit`.
     async fn links(
         &self,

@@ -11,6 +11,10 @@ impl Admitted {
         &self.0
     }
 
+    pub(super) fn granted_mut(&mut self) -> &mut Granted {
+        &mut self.0
+    }
+
     pub(super) fn into_granted(self) -> Granted {
         self.0
     }

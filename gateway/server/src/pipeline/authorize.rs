@@ -43,6 +43,14 @@ impl Granted {
         self.mount_source.as_ref()
     }
 
+    /// Makes a plain upload of a mount, as if its source were not there: 202, and nothing is told.
+    pub(super) fn give_up_mount(&mut self) {
+        self.mount_source = None;
+        if let Operation::UploadStart { repository, start: UploadStart::Mount { .. } } = &self.operation {
+            self.operation = Operation::UploadStart { repository: repository.clone(), start: UploadStart::Session };
+        }
+    }
+
     /// The upload that a chunk, an end, a status or a cancellation belongs to.
     pub fn session(&self) -> Option<&Session> {
         self.session.as_ref()

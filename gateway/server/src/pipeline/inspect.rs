@@ -48,6 +48,21 @@ impl Inspected {
         matches!(self.payload, Payload::Manifest { .. }).then(|| self.admitted.granted())
     }
 
+    /// What was granted.
+    pub(super) fn granted(&self) -> &Granted {
+        self.admitted.granted()
+    }
+
+    /// What goes along.
+    pub(super) fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// Makes a plain upload of a mount, as if its source were not there.
+    pub(super) fn give_up_mount(&mut self) {
+        self.admitted.granted_mut().give_up_mount();
+    }
+
     /// Both, to be sent.
     pub(super) fn into_parts(self) -> (Admitted, Payload) {
         (self.admitted, self.payload)

@@ -1,17 +1,243 @@
-//! The policies → [`Screened`]. None can be attached yet: this room is where they will be asked.
+//! The policies → [`Screened`]: the platform's, then the project's, at each hook that one of them names. Where none does,
+//! nothing is looked up and nobody is asked.
 
-use super::inspect::Inspected;
+mod lookup;
+mod question;
+
+pub use question::{TokenAsk, token as token_question};
+
+use super::Visit;
+use super::inspect::{Inspected, Payload};
+use super::respond::Refusal;
+use super::settle::Meter;
+use crate::tag_lock::TagLocks;
+use lookup::Lookup;
+use portcullis_oci::route::UploadStart;
+use portcullis_oci::{Digest, Operation, Tag};
+use portcullis_policy::question::{Ask, Context, Fact, FactSet, Hook, Question, Target};
+use portcullis_policy::{Answer, Level, Mode, Verdict};
+use portcullis_tenancy::Project;
+use std::sync::Arc;
 
 /// An operation that no policy refuses. Only this stage makes one.
-pub struct Screened(Inspected);
+pub struct Screened {
+    inspected: Inspected,
+    leave: Leave,
+}
+
+/// What screening leaves for forwarding.
+#[derive(Default)]
+pub struct Leave {
+    /// The locks under which a tag was looked at: they are held until the write that was judged by it is done.
+    pub locks: Option<TagLocks>,
+    /// What the policies looked at under a tag: this is what is sent, wherever the tag points meanwhile.
+    pub pinned: Option<Digest>,
+    /// For the client.
+    pub warnings: Vec<String>,
+}
 
 impl Screened {
-    pub(super) fn into_inspected(self) -> Inspected {
-        self.0
+    pub(super) fn into_parts(self) -> (Inspected, Leave) {
+        (self.inspected, self.leave)
     }
 }
 
-/// Lets every inspected operation pass.
-pub fn screen(inspected: Inspected) -> Screened {
-    Screened(inspected)
+/// Asks everybody who wants to be asked.
+pub async fn screen(visit: &Arc<Visit>, mut inspected: Inspected, meter: &mut Meter) -> Result<Screened, Refusal> {
+    if let Some(source) = inspected.granted().mount_source().cloned()
+        && !may_mount(visit, &inspected, &source, meter).await?
+    {
+        inspected.give_up_mount();
+    }
+    let Some(project) = inspected.granted().project().cloned() else {
+        return Ok(Screened { inspected, leave: Leave::default() });
+    };
+    let operation = inspected.granted().operation();
+    let hooks = || hooks(operation).iter().copied().filter(|hook| visit.policies.asks(&project.id.0, *hook));
+    if hooks().next().is_none() {
+        return Ok(Screened { inspected, leave: Leave::default() });
+    }
+    let context = question::context(visit, inspected.granted().caller().robot().map(AsRef::as_ref), &project, meter.request_id());
+    let mut case = Case { visit, project: &project, context, leave: Leave::default() };
+    let wants = hooks().fold(FactSet::default(), |wants, hook| wants.union(visit.policies.wants(&project.id.0, hook)));
+    let lookup = Lookup::new(visit, &project, operation);
+    case.take_locks(&lookup, operation, wants).await?;
+    for hook in hooks() {
+        case.ask(hook, &inspected, &lookup, wants).await?;
+    }
+    let leave = case.leave;
+    Ok(Screened { inspected, leave })
+}
+
+/// Where a policy can be asked about an operation.
+const fn hooks(operation: &Operation) -> &'static [Hook] {
+    match operation {
+        Operation::Ping
+        | Operation::Catalog { .. }
+        | Operation::UploadStatus { .. }
+        | Operation::UploadCancel { .. } => &[],
+        Operation::ManifestPush { .. } => &[Hook::Request, Hook::ManifestPush],
+        Operation::ManifestPull { .. }
+        | Operation::ManifestHead { .. }
+        | Operation::BlobPull { .. }
+        | Operation::BlobHead { .. } => &[Hook::Request, Hook::Pull],
+        _ => &[Hook::Request],
+    }
+}
+
+/// One operation before its judges.
+struct Case<'a> {
+    visit: &'a Arc<Visit>,
+    project: &'a Project,
+    context: Context,
+    leave: Leave,
+}
+
+impl Case<'_> {
+    /// Who decides by where a tag points decides under its lock, from that look to the write.
+    async fn take_locks(
+        &mut self,
+        lookup: &Lookup<'_>,
+        operation: &Operation,
+        wants: FactSet,
+    ) -> Result<(), Refusal> {
+        if !wants.contains(Fact::TagDigest) && !wants.contains(Fact::TagsOfDigest) {
+            return Ok(());
+        }
+        let tags: Vec<Tag> = match operation {
+            Operation::ManifestPush { tags, .. } => tags.clone(),
+            Operation::TagDelete { tag, .. } => vec![tag.clone()],
+            Operation::ManifestDelete { digest, .. } => lookup.tags_of(digest).await?,
+            _ => return Ok(()),
+        };
+        let Some(repository) = operation.repository() else { return Ok(()) };
+        let store = &self.visit.worker.app.store;
+        self.leave.locks = Some(TagLocks::take(store, &self.project.id, repository, tags).await?);
+        Ok(())
+    }
+
+    async fn ask(
+        &mut self,
+        hook: Hook,
+        inspected: &Inspected,
+        lookup: &Lookup<'_>,
+        wants: FactSet,
+    ) -> Result<(), Refusal> {
+        let operation = inspected.granted().operation();
+        let (ask, raw) = match (hook, operation, inspected.payload()) {
+            (Hook::ManifestPush, Operation::ManifestPush { .. }, Payload::Manifest { bytes, manifest }) => {
+                let target = Target { digest: Some(manifest.digest.to_string()), ..question::target(operation) };
+                let raw = std::str::from_utf8(bytes).ok().map(Arc::from);
+                (Ask::ManifestPush { target, manifest: lookup.record(manifest, wants).await? }, raw)
+            }
+            (Hook::Pull, Operation::ManifestPull { reference, .. } | Operation::ManifestHead { reference, .. }, _) => {
+                let Some(pulled) = lookup.pulled(reference).await? else {
+                    // There is nothing to judge: the pull ends with the answer that says so.
+                    return Ok(());
+                };
+                self.leave.pinned = Some(pulled.digest.clone());
+                let target = Target { digest: Some(pulled.digest.to_string()), ..question::target(operation) };
+                let manifest = match &pulled.manifest {
+                    Some(manifest) => Some(lookup.record(manifest, wants).await?),
+                    None => None,
+                };
+                (Ask::Pull { target, manifest }, pulled.text())
+            }
+            (Hook::Pull, ..) => (Ask::Pull { target: question::target(operation), manifest: None }, None),
+            _ => match question::request(self.visit, operation) {
+                Some(request) => (Ask::Request(request), None),
+                None => return Ok(()),
+            },
+        };
+        let facts = lookup.facts(&ask, wants).await?;
+        self.put(Question { context: self.context.clone(), ask, facts: Arc::new(facts), raw_manifest: raw }).await
+    }
+
+    async fn put(&mut self, question: Question) -> Result<(), Refusal> {
+        let answer = ask(self.visit, self.project, question).await?;
+        self.leave.warnings.extend(answer.warnings);
+        Ok(())
+    }
+}
+
+/// A mount is a pull at its source first. Who may not pull there mounts nothing, and is not told why.
+async fn may_mount(
+    visit: &Arc<Visit>,
+    inspected: &Inspected,
+    source: &Arc<Project>,
+    meter: &Meter,
+) -> Result<bool, Refusal> {
+    let Operation::UploadStart { start: UploadStart::Mount { digest, from: Some(from) }, .. } =
+        inspected.granted().operation()
+    else {
+        return Ok(true);
+    };
+    let pull = Operation::BlobPull { repository: from.clone(), digest: digest.clone() };
+    for hook in [Hook::Request, Hook::Pull] {
+        if !visit.policies.asks(&source.id.0, hook) {
+            continue;
+        }
+        let ask_ = match question::request(visit, &pull) {
+            Some(request) if hook == Hook::Request => Ask::Request(request),
+            _ => Ask::Pull { target: question::target(&pull), manifest: None },
+        };
+        let facts = Lookup::new(visit, source, &pull).facts(&ask_, visit.policies.wants(&source.id.0, hook)).await?;
+        let context = question::context(visit, inspected.granted().caller().robot().map(AsRef::as_ref), source, meter.request_id());
+        let question = Question { context, ask: ask_, facts: Arc::new(facts), raw_manifest: None };
+        match ask(visit, source, question).await {
+            Ok(_) => {}
+            Err(Refusal::Policy { .. }) => return Ok(false),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(true)
+}
+
+/// Asks a project's chain, writes down what was said, and makes a refusal of a refusal.
+pub async fn ask(visit: &Visit, project: &Project, question: Question) -> Result<Answer, Refusal> {
+    let hook = question.hook();
+    let request_id = question.context.request_id.clone();
+    let asked = visit.worker.app.policies.ask(&visit.policies, &project.id, question).await;
+    let answer = asked.map_err(|busy| Refusal::unavailable(format!("{busy}; try again in a moment")))?;
+    write_down(project, hook, &request_id, &answer);
+    match answer.verdict {
+        Verdict::Deny(refusal) => Err(Refusal::Policy { refusal: Box::new(refusal), project: project.name.clone() }),
+        Verdict::Pass | Verdict::Narrow { .. } => Ok(answer),
+    }
+}
+
+fn write_down(project: &Project, hook: Hook, request_id: &str, answer: &Answer) {
+    let (project, hook) = (project.name.as_str(), hook.name());
+    for heard in &answer.heard {
+        let (policy, digest) = (heard.policy.as_str(), heard.digest.as_str());
+        for line in &heard.log {
+            let message = line.message.as_str();
+            match line.level {
+                Level::Error | Level::Warn => {
+                    tracing::warn!(request.id = request_id, project, policy, hook, message, "a policy says")
+                }
+                Level::Info => tracing::info!(request.id = request_id, project, policy, hook, message, "a policy says"),
+                Level::Debug => {
+                    tracing::debug!(request.id = request_id, project, policy, hook, message, "a policy says")
+                }
+            }
+        }
+        match &heard.said {
+            Err(failure) => {
+                tracing::warn!(request.id = request_id, project, policy, policy.digest = digest, hook, %failure, "a policy failed")
+            }
+            Ok(portcullis_policy::verdict::Reply::Deny(denial)) if heard.mode == Mode::Monitor => {
+                let message = denial.message.as_str();
+                tracing::info!(request.id = request_id, project, policy, policy.digest = digest, hook, message, "a policy in monitor mode would refuse")
+            }
+            Ok(_) => {}
+        }
+    }
+    if let Verdict::Deny(refusal) = &answer.verdict {
+        let (policy, digest, message) = (refusal.policy.as_str(), refusal.digest.as_str(), refusal.message.as_str());
+        tracing::info!(request.id = request_id, project, policy, policy.digest = digest, hook, message, "a policy refuses");
+    }
+    for (field, value) in &answer.audit {
+        tracing::info!(request.id = request_id, project, hook, field, value, "a policy notes");
+    }
 }

@@ -48,6 +48,16 @@ pub(crate) async fn exists(
     Ok(found.is_some())
 }
 
+pub(crate) async fn sizes(store: &SqlStore, project: &ProjectId, digests: &[Digest]) -> Result<Vec<(Digest, u64)>> {
+    let mut sizes = Vec::new();
+    for digest in digests {
+        let find = query("SELECT size FROM blob WHERE project_id = $1 AND digest = $2");
+        let size = store.optional(find.bind(&*project.0).bind(digest.as_str()), |row| row::size(row, "size")).await?;
+        sizes.extend(size.map(|size| (digest.clone(), size)));
+    }
+    Ok(sizes)
+}
+
 pub(crate) async fn all(
     store: &SqlStore,
     project: &ProjectId,

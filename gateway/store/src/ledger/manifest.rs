@@ -17,7 +17,7 @@ const CHUNK: usize = 100;
 
 macro_rules! manifests {
     ($rest:literal) => {
-        concat!("SELECT digest, media_type, artifact_type, size, annotations FROM manifest WHERE project_id = $1 AND repository = $2 ", $rest)
+        concat!("SELECT digest, media_type, artifact_type, size, annotations, pushed_at FROM manifest WHERE project_id = $1 AND repository = $2 ", $rest)
     };
 }
 
@@ -182,5 +182,6 @@ fn read(row: &AnyRow) -> Result<RecordedManifest> {
         artifact_type: row::optional_text(row, "artifact_type")?,
         size: row::size(row, "size")?,
         annotations: row::parse(row, "annotations", |json| serde_json::from_str(json))?,
+        pushed_at: row::time(row, "pushed_at")?,
     })
 }

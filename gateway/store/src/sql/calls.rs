@@ -1,11 +1,12 @@
 //! The table of contents: each call of [`Store`], where its queries stand, and its deadline.
 
 use super::{DEADLINE, SqlStore, failure};
-use crate::{journal, key, ledger, project, robot, session};
+use crate::{journal, key, ledger, policy, project, robot, session};
 use portcullis_oci::{Digest, RepositoryName, Tag};
 use portcullis_tenancy::grant::{Consent, ForeignGrant};
 use portcullis_tenancy::key::StoredKey;
 use portcullis_tenancy::ledger::{JournalEntry, PushedManifest, RecordedManifest, Upload};
+use portcullis_tenancy::policy::{Attachment, PolicyName};
 use portcullis_tenancy::store::{Generation, Result};
 use portcullis_tenancy::token::ScopeSet;
 use portcullis_tenancy::{Project, ProjectId, Robot, RobotId, Store, Timestamp};
@@ -126,6 +127,24 @@ impl Store for SqlStore {
         digests: &[Digest],
     ) -> Result<Vec<Digest>> {
         within(ledger::missing(self, "link", project, repository, digests)).await
+    }
+    async fn put_attachment(&self, attachment: &Attachment, component: &[u8]) -> Result<()> {
+        within(policy::put(self, attachment, component)).await
+    }
+    async fn remove_attachment(&self, project: Option<&ProjectId>, name: &PolicyName) -> Result<()> {
+        within(policy::remove(self, project, name)).await
+    }
+    async fn attachments(&self) -> Result<Vec<Attachment>> {
+        within(policy::all(self)).await
+    }
+    async fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        within(policy::component(self, digest)).await
+    }
+    async fn stored_sizes(&self, project: &ProjectId, digests: &[Digest]) -> Result<Vec<(Digest, u64)>> {
+        within(ledger::link::sizes(self, project, digests)).await
+    }
+    async fn usage(&self, project: &ProjectId) -> Result<(u64, Option<u64>)> {
+        within(ledger::usage(self, project)).await
     }
     async fn links(
         &self,

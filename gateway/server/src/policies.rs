@@ -1,0 +1,203 @@
+//! The policies of this node: what the store says is attached is loaded here and kept up to date, and guests whose project
+//! has used up its share of the request cores get a thread of their own. Whom to ask about what is `screen`'s business.
+
+mod compiler;
+mod thread;
+
+pub use compiler::run as run_compiler;
+
+use crate::config;
+use anyhow::Context;
+use portcullis_oci::Digest;
+use portcullis_policy::question::{Hook, Question};
+use portcullis_policy::{Answer, Attachment, Catalog, CompileCache, Engine, Generation, Mode, OnError, Options, Owner};
+use portcullis_store::CachedStore;
+use portcullis_tenancy::key::{MasterKey, Purpose};
+use portcullis_tenancy::{ProjectId, StoreError, policy, store};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use thread::PolicyThread;
+use tokio::sync::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often is looked whether the rules have changed.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// This node's policies.
+pub struct Policies {
+    catalog: Catalog,
+    thread: PolicyThread,
+    loaded: Mutex<Loaded>,
+}
+
+/// What was loaded last.
+#[derive(Default)]
+struct Loaded {
+    generation: Option<store::Generation>,
+    owners: HashMap<Owner, Vec<policy::Attachment>>,
+}
+
+/// The policy thread has more to do than it can.
+#[derive(Debug, thiserror::Error)]
+#[error("too many questions wait for the project's policies")]
+pub struct Busy;
+
+impl Policies {
+    /// With nothing loaded.
+    pub fn new(limits: &config::Policies, data_dir: &Path, master: &MasterKey) -> anyhow::Result<Self> {
+        let engine = engine(limits, data_dir, master)?;
+        Ok(Self { catalog: Catalog::new(engine), thread: PolicyThread::start()?, loaded: Mutex::default() })
+    }
+
+    /// What is attached now. A request keeps it to its end.
+    pub fn current(&self) -> Arc<Generation> {
+        self.catalog.current()
+    }
+
+    /// Asks everybody who wants to be asked: here, or on the policy thread where the project has used up its share.
+    pub async fn ask(
+        &self,
+        generation: &Arc<Generation>,
+        project: &ProjectId,
+        question: Question,
+    ) -> Result<Answer, Busy> {
+        let now = Instant::now();
+        if !generation.needs_thread(&project.0, question.hook(), now) {
+            return Ok(generation.ask(&project.0, &question, now));
+        }
+        let (generation, project) = (Arc::clone(generation), project.clone());
+        self.thread.run(move || generation.ask(&project.0, &question, Instant::now())).await.ok_or(Busy)
+    }
+
+    /// Shows policies that observe what became of a request. Nobody waits for it; where there is too much to see, some is not
+    /// seen.
+    pub fn observe(&self, generation: Arc<Generation>, project: ProjectId, question: Question) {
+        debug_assert!(question.hook() == Hook::Response);
+        self.thread.observe(move || drop(generation.ask(&project.0, &question, Instant::now())));
+    }
+
+    /// Questions that no thread had room for.
+    pub fn unasked(&self) -> u64 {
+        self.thread.turned_away()
+    }
+
+    /// Loads what the store says is attached, where a rule has changed since the last time.
+    pub async fn refresh(self: &Arc<Self>, store: &Arc<CachedStore>) -> Result<(), StoreError> {
+        let generation = store.generation();
+        let mut loaded = self.loaded.lock().await;
+        if loaded.generation == Some(generation) {
+            return Ok(());
+        }
+        let mut wanted: HashMap<Owner, Vec<policy::Attachment>> = HashMap::new();
+        for attachment in store.run(|store| async move { store.attachments().await }).await? {
+            wanted.entry(owner(attachment.project.as_ref())).or_default().push(attachment);
+        }
+        for gone in loaded.owners.keys().filter(|owner| !wanted.contains_key(*owner)).cloned().collect::<Vec<_>>() {
+            wanted.insert(gone, Vec::new());
+        }
+        for (owner, attachments) in wanted {
+            if loaded.owners.get(&owner) == Some(&attachments) {
+                continue;
+            }
+            let is_whole = self.replace(store, owner.clone(), attachments.clone()).await;
+            if attachments.is_empty() {
+                loaded.owners.remove(&owner);
+            } else if is_whole {
+                loaded.owners.insert(owner, attachments);
+            } else {
+                // Asked for again with the next change: what failed may have been out of reach.
+                loaded.owners.insert(owner, Vec::new());
+            }
+        }
+        loaded.generation = Some(generation);
+        Ok(())
+    }
+
+    /// Looks again and again whether a rule has changed, for as long as it is let run.
+    pub async fn keep_up(self: Arc<Self>, store: Arc<CachedStore>) {
+        let mut ticks = interval(LOOK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.refresh(&store).await {
+                tracing::warn!(%error, "what is attached could not be read; it is tried again");
+            }
+        }
+    }
+
+    /// Puts an owner's attachments into force; returns whether all of them could be loaded. Compiling takes its time, so it
+    /// happens where nobody waits.
+    async fn replace(self: &Arc<Self>, store: &Arc<CachedStore>, owner: Owner, wanted: Vec<policy::Attachment>) -> bool {
+        let (policies, store) = (Arc::clone(self), Arc::clone(store));
+        let control = tokio::runtime::Handle::current();
+        let load = move || {
+            let fetch = |digest: &Digest| {
+                let wanted = digest.clone();
+                let component = control.block_on(store.run(|store| async move { store.component(&wanted).await }));
+                match component {
+                    Ok(Some(bytes)) => Ok(bytes.into()),
+                    Ok(None) => Err("the store does not have the component".to_owned()),
+                    Err(error) => Err(error.to_string()),
+                }
+            };
+            let attachments = wanted.iter().map(attachment).collect();
+            match policies.catalog.replace(&owner, attachments, &fetch) {
+                Ok(problems) => {
+                    for problem in &problems {
+                        let (policy, last_good) = (problem.name.as_str(), problem.last_good);
+                        tracing::error!(owner = told(&owner), policy, last_good, error = %problem.error, "a policy cannot be loaded");
+                    }
+                    problems.is_empty()
+                }
+                Err(error) => {
+                    tracing::error!(owner = told(&owner), %error, "the policies stay as they were");
+                    false
+                }
+            }
+        };
+        tokio::task::spawn_blocking(load).await.unwrap_or(false)
+    }
+}
+
+/// The engine with the configured limits, its compile cache, and a compiler that runs in a process of its own.
+pub fn engine(limits: &config::Policies, data_dir: &Path, master: &MasterKey) -> anyhow::Result<Engine> {
+    let key = master.mac_key_bytes(Purpose::CompiledPolicies);
+    let cache = CompileCache::open(&data_dir.join("policy-cache"), &key, limits.cache_bytes)
+        .context("policies: the compile cache")?;
+    let options = Options { cache: Some(cache), compiler: Some(compiler::in_a_child(limits)?), fuel: false };
+    Engine::new(limits.host.clone(), options).context("policies: the engine")
+}
+
+/// Whose policies these are, as the host says it.
+pub fn owner(project: Option<&ProjectId>) -> Owner {
+    project.map_or(Owner::Platform, |project| Owner::Project(Arc::from(&*project.0)))
+}
+
+fn told(owner: &Owner) -> &str {
+    match owner {
+        Owner::Platform => "platform",
+        Owner::Project(id) => id,
+    }
+}
+
+/// An attachment, as the host wants it.
+pub fn attachment(kept: &policy::Attachment) -> Attachment {
+    Attachment {
+        name: kept.name.as_str().to_owned(),
+        order: kept.order,
+        digest: kept.digest.clone(),
+        settings: kept.settings.to_string(),
+        mode: match kept.mode {
+            policy::Mode::Enforce => Mode::Enforce,
+            policy::Mode::Monitor => Mode::Monitor,
+        },
+        on_error: match kept.on_error {
+            policy::OnError::Deny => OnError::Deny,
+            policy::OnError::Allow => OnError::Allow,
+        },
+        reuse: None,
+        limits: None,
+    }
+}

@@ -1,0 +1,2 @@
+DROP TABLE policy_attachment;
+DROP TABLE policy_component;

@@ -1,0 +1,27 @@
+-- A policy's component, kept here so that neither a dead upstream nor a deleted artifact takes it away.
+CREATE TABLE policy_component (
+    digest TEXT PRIMARY KEY,
+    bytes BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE policy_attachment (
+    id TEXT PRIMARY KEY,
+    -- The project's id, or empty for the platform's.
+    owner TEXT NOT NULL,
+    project_id TEXT REFERENCES project (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL REFERENCES policy_component (digest),
+    -- Where the component came from, for people.
+    source TEXT NOT NULL,
+    -- JSON.
+    settings TEXT NOT NULL,
+    mode TEXT NOT NULL CHECK (mode IN ('enforce', 'monitor')),
+    on_error TEXT NOT NULL CHECK (on_error IN ('deny', 'allow')),
+    position INTEGER NOT NULL,
+    attached_at INTEGER NOT NULL,
+    attached_by TEXT NOT NULL,
+    CHECK (owner = coalesce(project_id, '')),
+    UNIQUE (owner, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX policy_attachment_by_project ON policy_attachment (project_id);
+CREATE INDEX policy_attachment_by_digest ON policy_attachment (digest);

@@ -1,0 +1,82 @@
+//! Attached policies and their components.
+
+use super::{Nodes, at, project};
+use portcullis_oci::Digest;
+use portcullis_tenancy::policy::{Attachment, Mode, OnError, PolicyName};
+use portcullis_tenancy::{Project, StoreError};
+
+fn name(name: &str) -> PolicyName {
+    PolicyName::parse(name).unwrap()
+}
+
+pub(super) fn attachment(of: Option<&Project>, called: &str, component: &[u8]) -> Attachment {
+    let owner = of.map_or("platform", |project| project.name.as_str());
+    Attachment {
+        id: format!("{owner}-{called}").into(),
+        project: of.map(|project| project.id.clone()),
+        name: name(called),
+        digest: Digest::sha256(component),
+        source: "naming.wasm".into(),
+        settings: "{\"a\":1}".into(),
+        mode: Mode::Monitor,
+        on_error: OnError::Allow,
+        order: -3,
+        attached_at: at(1),
+        attached_by: "operator".into(),
+    }
+}
+
+pub async fn an_attached_policy_comes_back_as_it_was_put_with_its_component(nodes: Nodes) {
+    let acme = project("acme");
+    nodes.one.add_project(&acme).await.unwrap();
+    let own = attachment(Some(&acme), "naming", &[0, 255, 1]);
+    nodes.one.put_attachment(&own, &[0, 255, 1]).await.unwrap();
+    assert_eq!(nodes.other.attachments().await.unwrap(), [own.clone()]);
+    assert_eq!(nodes.other.component(&own.digest).await.unwrap().as_deref(), Some(&[0, 255, 1][..]));
+    assert_eq!(nodes.other.component(&Digest::sha256(b"none")).await.unwrap(), None);
+
+    let stray = attachment(Some(&project("nobody")), "naming", b"x");
+    assert!(matches!(nodes.one.put_attachment(&stray, b"x").await, Err(StoreError::Missing)));
+    assert_eq!(nodes.other.component(&stray.digest).await.unwrap(), None, "a refused attachment leaves nothing");
+}
+
+pub async fn a_policy_of_the_same_name_takes_the_place_of_its_owners_and_no_other(nodes: Nodes) {
+    let (acme, globex) = (project("acme"), project("globex"));
+    nodes.one.add_project(&acme).await.unwrap();
+    nodes.one.add_project(&globex).await.unwrap();
+    let (first, second) = (attachment(Some(&acme), "naming", b"1"), attachment(Some(&acme), "limits", b"2"));
+    let (foreign, platform) = (attachment(Some(&globex), "naming", b"1"), attachment(None, "naming", b"1"));
+    for (attachment, component) in [(&first, b"1"), (&second, b"2"), (&foreign, b"1"), (&platform, b"1")] {
+        nodes.one.put_attachment(attachment, component).await.unwrap();
+    }
+    let changed = Attachment {
+        digest: Digest::sha256(b"3"),
+        settings: "{}".into(),
+        mode: Mode::Enforce,
+        on_error: OnError::Deny,
+        order: 9,
+        attached_at: at(5),
+        ..first.clone()
+    };
+    nodes.other.put_attachment(&changed, b"3").await.unwrap();
+    let all = nodes.one.attachments().await.unwrap();
+    assert_eq!(all, [platform.clone(), second.clone(), changed.clone(), foreign.clone()], "platform, then by order");
+
+    nodes.one.remove_attachment(Some(&acme.id), &changed.name).await.unwrap();
+    assert!(matches!(nodes.one.remove_attachment(Some(&acme.id), &changed.name).await, Err(StoreError::Missing)));
+    assert_eq!(nodes.other.component(&changed.digest).await.unwrap(), None, "nothing names it any more");
+    nodes.one.remove_attachment(None, &platform.name).await.unwrap();
+    assert_eq!(nodes.other.attachments().await.unwrap(), [second.clone(), foreign.clone()]);
+    assert!(nodes.other.component(&foreign.digest).await.unwrap().is_some(), "globex still names it");
+}
+
+pub async fn a_projects_policies_end_with_it(nodes: Nodes) {
+    let acme = project("acme");
+    nodes.one.add_project(&acme).await.unwrap();
+    let own = attachment(Some(&acme), "naming", b"1");
+    nodes.one.put_attachment(&own, b"1").await.unwrap();
+    nodes.one.delete_project(&acme.id, at(3)).await.unwrap();
+    assert!(nodes.other.attachments().await.unwrap().is_empty());
+    nodes.one.purge_project(&acme.id).await.unwrap();
+    assert_eq!(nodes.other.component(&own.digest).await.unwrap(), None);
+}
