@@ -8,7 +8,7 @@ mod narrow;
 mod remember;
 
 pub(crate) use breaker::Breaker;
-pub(crate) use budget::Budget;
+pub(crate) use budget::{Budget, LogShare};
 pub(crate) use counters::Counters;
 pub use counters::Counts;
 pub(crate) use remember::Verdicts;
@@ -160,8 +160,12 @@ impl Asked<'_> {
         let Some(place) = place else {
             return self.unheard(Failure::new(FailureKind::Pool, "too many calls are under way for its project"));
         };
-        let ran = policy.run(self.question, self.now);
+        let mut ran = policy.run(self.question, self.now);
         drop(place);
+        let written = self.chain.load.log.take(ran.log.len(), limits.project_log_lines_per_s, self.now);
+        let dropped = u32::try_from(ran.log.len().saturating_sub(written)).unwrap_or(u32::MAX);
+        ran.log_dropped = ran.log_dropped.saturating_add(dropped);
+        ran.log.truncate(written);
         if shares {
             self.chain.load.budget.charge(ran.spent.cpu, limits.project_cpu_ms_per_s, self.now);
         }

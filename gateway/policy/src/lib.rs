@@ -37,3 +37,4 @@ pub use limits::{
 pub use measure::{Measured, measure_fresh, measure_reused};
 pub use policy::{Policy, Ran, Reuse, Spent};
 pub use program::Program;
+pub use smoke::question as smoke_question;

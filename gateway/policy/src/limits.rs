@@ -273,6 +273,8 @@ pub struct ChainLimits {
     pub project_calls: u32,
     /// CPU time for a project's own policies, in milliseconds a second; a project over it is sent to a policy thread.
     pub project_cpu_ms_per_s: u32,
+    /// Log lines a second of one owner's policies; more are counted and dropped.
+    pub project_log_lines_per_s: u32,
     /// Timeouts in a row after which a policy rests.
     pub breaker_timeouts: u32,
     /// The first rest.
@@ -295,8 +297,9 @@ impl Default for ChainLimits {
     fn default() -> Self {
         Self {
             attachments: 32,
-            project_calls: 32,
+            project_calls: 12,
             project_cpu_ms_per_s: 100,
+            project_log_lines_per_s: 100,
             breaker_timeouts: 3,
             breaker_rest: Duration::from_secs(1),
             breaker_rest_max: Duration::from_secs(60),

@@ -6,8 +6,8 @@ use crate::question::{
 };
 use std::sync::Arc;
 
-/// The question for a hook.
-pub(crate) fn question(hook: Hook) -> Question {
+/// An ordinary question for a hook: what every policy is asked before it is let in.
+pub fn question(hook: Hook) -> Question {
     let target =
         || Target { repository: "smoke/call".to_owned(), tags: vec!["1.0".to_owned()], digest: Some(digest('a')) };
     let request = |operation| Request {

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::origin::Hosts;
 use crate::pipeline::identify::TokenCache;
-use crate::policies::Policies;
+use crate::policies::{Policies, PolicyMetrics};
 use crate::telemetry::Telemetry;
 use crate::throwaway::Throwaways;
 use crate::upload_location::UploadLocations;
@@ -82,12 +82,12 @@ impl App {
         // Before the first request: what is attached must not be passed by for having just started.
         policies.refresh(&store).await?;
         Ok(Arc::new(Self {
-            policies,
             upstream: Upstream::new(&config.upstream)?,
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),
             throwaways: Throwaways::new(master.mac_key(Purpose::Throwaways)),
             tokens: TokenCache::new(),
-            telemetry: Telemetry::new(),
+            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies))),
+            policies,
             settings: ArcSwap::from_pointee(Settings::new(config)),
             ring: ArcSwap::from_pointee((generation, ring)),
             store,

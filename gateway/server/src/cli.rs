@@ -81,7 +81,7 @@ pub fn run() -> ExitCode {
     };
     let json = cli.json;
     if let Command::PolicyCompile { memory_bytes, time_s } = cli.command {
-        return crate::policies::run_compiler(memory_bytes, Duration::from_secs(time_s));
+        return crate::policies::run_compiler(memory_bytes, std::time::Duration::from_secs(time_s));
     }
     match cli.execute() {
         Ok(answer) => output::print(&answer, json),

@@ -2,12 +2,17 @@
 //! has used up its share of the request cores get a thread of their own. Whom to ask about what is `screen`'s business.
 
 mod compiler;
+mod metrics;
+mod recorder;
 mod thread;
 
 pub use compiler::run as run_compiler;
+pub use metrics::PolicyMetrics;
+pub use recorder::{Recorded, Recorder, Said};
 
 use crate::config;
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use portcullis_oci::Digest;
 use portcullis_policy::question::{Hook, Question};
 use portcullis_policy::{Answer, Attachment, Catalog, CompileCache, Engine, Generation, Mode, OnError, Options, Owner};
@@ -24,12 +29,18 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// How often is looked whether the rules have changed.
 const LOOK: Duration = Duration::from_millis(200);
+/// After how long what could not be loaded is tried again.
+const RETRY: Duration = Duration::from_secs(30);
 
 /// This node's policies.
 pub struct Policies {
     catalog: Catalog,
     thread: PolicyThread,
     loaded: Mutex<Loaded>,
+    /// The names of the projects that have policies, by id.
+    names: ArcSwap<HashMap<Arc<str>, Box<str>>>,
+    /// Real questions, for whoever records them.
+    pub recorder: Recorder,
 }
 
 /// What was loaded last.
@@ -37,6 +48,8 @@ pub struct Policies {
 struct Loaded {
     generation: Option<store::Generation>,
     owners: HashMap<Owner, Vec<policy::Attachment>>,
+    /// When what could not be loaded is tried again.
+    retry_at: Option<Instant>,
 }
 
 /// The policy thread has more to do than it can.
@@ -48,12 +61,23 @@ impl Policies {
     /// With nothing loaded.
     pub fn new(limits: &config::Policies, data_dir: &Path, master: &MasterKey) -> anyhow::Result<Self> {
         let engine = engine(limits, data_dir, master)?;
-        Ok(Self { catalog: Catalog::new(engine), thread: PolicyThread::start()?, loaded: Mutex::default() })
+        Ok(Self {
+            catalog: Catalog::new(engine),
+            thread: PolicyThread::start()?,
+            loaded: Mutex::default(),
+            names: ArcSwap::default(),
+            recorder: Recorder::new(),
+        })
     }
 
     /// What is attached now. A request keeps it to its end.
     pub fn current(&self) -> Arc<Generation> {
         self.catalog.current()
+    }
+
+    /// The name of a project that has policies.
+    pub fn project_name(&self, id: &str) -> Option<Box<str>> {
+        self.names.load().get(id).cloned()
     }
 
     /// Asks everybody who wants to be asked: here, or on the policy thread where the project has used up its share.
@@ -64,11 +88,18 @@ impl Policies {
         question: Question,
     ) -> Result<Answer, Busy> {
         let now = Instant::now();
-        if !generation.needs_thread(&project.0, question.hook(), now) {
-            return Ok(generation.ask(&project.0, &question, now));
+        let recorded = self.recorder.is_on().then(|| question.clone());
+        let answer = if generation.needs_thread(&project.0, question.hook(), now) {
+            let (generation, project) = (Arc::clone(generation), project.clone());
+            let ask = move || generation.ask(&project.0, &question, Instant::now());
+            self.thread.run(ask).await.ok_or(Busy)?
+        } else {
+            generation.ask(&project.0, &question, now)
+        };
+        if let Some(question) = recorded {
+            self.recorder.record(project, question, &answer);
         }
-        let (generation, project) = (Arc::clone(generation), project.clone());
-        self.thread.run(move || generation.ask(&project.0, &question, Instant::now())).await.ok_or(Busy)
+        Ok(answer)
     }
 
     /// Shows policies that observe what became of a request. Nobody waits for it; where there is too much to see, some is not
@@ -87,16 +118,19 @@ impl Policies {
     pub async fn refresh(self: &Arc<Self>, store: &Arc<CachedStore>) -> Result<(), StoreError> {
         let generation = store.generation();
         let mut loaded = self.loaded.lock().await;
-        if loaded.generation == Some(generation) {
+        let retry = loaded.retry_at.is_some_and(|at| at <= Instant::now());
+        if loaded.generation == Some(generation) && !retry {
             return Ok(());
         }
         let mut wanted: HashMap<Owner, Vec<policy::Attachment>> = HashMap::new();
         for attachment in store.run(|store| async move { store.attachments().await }).await? {
             wanted.entry(owner(attachment.project.as_ref())).or_default().push(attachment);
         }
-        for gone in loaded.owners.keys().filter(|owner| !wanted.contains_key(*owner)).cloned().collect::<Vec<_>>() {
-            wanted.insert(gone, Vec::new());
+        self.learn_names(store, &wanted).await?;
+        for gone in loaded.owners.keys() {
+            wanted.entry(gone.clone()).or_default();
         }
+        loaded.retry_at = None;
         for (owner, attachments) in wanted {
             if loaded.owners.get(&owner) == Some(&attachments) {
                 continue;
@@ -107,11 +141,27 @@ impl Policies {
             } else if is_whole {
                 loaded.owners.insert(owner, attachments);
             } else {
-                // Asked for again with the next change: what failed may have been out of reach.
+                // What failed may have been out of reach for a moment.
                 loaded.owners.insert(owner, Vec::new());
+                loaded.retry_at = Instant::now().checked_add(RETRY);
             }
         }
         loaded.generation = Some(generation);
+        Ok(())
+    }
+
+    async fn learn_names(
+        &self,
+        store: &Arc<CachedStore>,
+        wanted: &HashMap<Owner, Vec<policy::Attachment>>,
+    ) -> Result<(), StoreError> {
+        if wanted.keys().all(|owner| *owner == Owner::Platform) && self.names.load().is_empty() {
+            return Ok(());
+        }
+        let projects = store.run(|store| async move { store.projects().await }).await?;
+        let named = projects.into_iter().map(|project| (Arc::from(&*project.id.0), project.name.as_str().into()));
+        self.names
+            .store(Arc::new(named.filter(|(id, _)| wanted.contains_key(&Owner::Project(Arc::clone(id)))).collect()));
         Ok(())
     }
 
@@ -129,7 +179,12 @@ impl Policies {
 
     /// Puts an owner's attachments into force; returns whether all of them could be loaded. Compiling takes its time, so it
     /// happens where nobody waits.
-    async fn replace(self: &Arc<Self>, store: &Arc<CachedStore>, owner: Owner, wanted: Vec<policy::Attachment>) -> bool {
+    async fn replace(
+        self: &Arc<Self>,
+        store: &Arc<CachedStore>,
+        owner: Owner,
+        wanted: Vec<policy::Attachment>,
+    ) -> bool {
         let (policies, store) = (Arc::clone(self), Arc::clone(store));
         let control = tokio::runtime::Handle::current();
         let load = move || {

@@ -1,6 +1,7 @@
 //! Metrics in Prometheus' conventions, request ids, and the log's form. Never a token, a body or a password.
 
 use crate::config::Log;
+use crate::policies::PolicyMetrics;
 use http::request::Parts;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -78,8 +79,8 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// All at zero.
-    pub fn new() -> Self {
+    /// All at zero; those of policies are read from them.
+    pub fn new(policies: PolicyMetrics) -> Self {
         let telemetry = Self {
             registry: Registry::default(),
             requests: Family::default(),
@@ -93,10 +94,10 @@ impl Telemetry {
             upstream_up: Gauge::default(),
             store_up: Gauge::default(),
         };
-        telemetry.registered()
+        telemetry.registered(policies)
     }
 
-    fn registered(mut self) -> Self {
+    fn registered(mut self, policies: PolicyMetrics) -> Self {
         let mut registry = Registry::with_prefix("portcullis");
         registry.register("requests", "Requests answered, by operation and status", self.requests.clone());
         registry.register_with_unit(
@@ -117,6 +118,7 @@ impl Telemetry {
         );
         registry.register("upstream_up", "1 while the upstream answers", self.upstream_up.clone());
         registry.register("store_up", "1 while the store answers", self.store_up.clone());
+        registry.register_collector(Box::new(policies));
         self.registry = registry;
         self
     }

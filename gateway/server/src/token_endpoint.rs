@@ -1,5 +1,7 @@
 //! `/token`: credentials in, a scoped token out (Docker token specification; OAuth 2.0, RFC 6749); and the public keys.
 
+mod narrow;
+
 use crate::app::random;
 use crate::body::Body;
 use crate::pipeline::Visit;
@@ -10,6 +12,7 @@ use crate::pipeline::settle::Meter;
 use crate::upstream::RequestBody;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
+use narrow::{Draft, Narrowed};
 use portcullis_oci::challenge::{Authorization, parse_authorization};
 use portcullis_oci::scope::{self, MAX_SCOPE_BYTES};
 use portcullis_oci::{ErrorCode, ProtocolError, Scope};
@@ -167,12 +170,15 @@ async fn issue(visit: &Visit, request: Request, meter: &mut Meter) -> Result<Res
     if robot.is_none() {
         scopes.truncate(ANONYMOUS_SCOPES);
     }
+    let draft = Draft { visit, request: &request, robot, projects: &living, request_id: meter.request_id() };
+    let Narrowed { scopes, life, warnings } = draft.narrow(&asked, scopes).await?;
     let projects: BTreeMap<Box<str>, ProjectId> = scopes
         .iter()
         .filter_map(project_name)
         .filter_map(|name| living.get(name).map(|project| (name.into(), project.id.clone())))
         .collect();
-    answer(visit, &request, identity, scopes, projects.into_iter().collect()).await
+    let response = answer(visit, &request, identity, scopes, life, projects.into_iter().collect()).await?;
+    Ok(respond::with_warnings(response, &warnings))
 }
 
 async fn identify(visit: &Visit, request: &Request) -> Result<Identity, Refusal> {
@@ -213,10 +219,10 @@ async fn answer(
     request: &Request,
     identity: Identity,
     scopes: Vec<Scope>,
+    life: Duration,
     projects: Vec<(Box<str>, ProjectId)>,
 ) -> Result<Response<Body>, Refusal> {
     let app = &visit.worker.app;
-    let life = visit.settings.config.tokens.life;
     let grace = visit.settings.config.tokens.upload_grace;
     let after = |time: Duration| visit.now.checked_add(time).map_err(|error| Refusal::Internal(error.to_string()));
     let granted = scopes.iter().map(Scope::to_string).collect::<Vec<_>>().join(" ");

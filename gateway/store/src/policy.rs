@@ -3,9 +3,9 @@
 use crate::row;
 use crate::sql::{SqlStore, Write, bounded};
 use portcullis_oci::Digest;
+use portcullis_tenancy::ProjectId;
 use portcullis_tenancy::policy::{Attachment, Mode, OnError, PolicyName};
 use portcullis_tenancy::store::Result;
-use portcullis_tenancy::ProjectId;
 use sqlx::any::AnyRow;
 use sqlx::query;
 

@@ -29,6 +29,11 @@ pub(crate) fn size(row: &AnyRow, column: &str) -> Result<u64> {
     parsed(column, number(row, column)?, u64::try_from)
 }
 
+pub(crate) fn optional_size(row: &AnyRow, column: &str) -> Result<Option<u64>> {
+    let number: Option<i64> = row.try_get(column).map_err(crate::sql::failed)?;
+    number.map(|number| parsed(column, number, u64::try_from)).transpose()
+}
+
 pub(crate) fn time(row: &AnyRow, column: &str) -> Result<Timestamp> {
     parsed(column, number(row, column)?, Timestamp::from_millisecond)
 }

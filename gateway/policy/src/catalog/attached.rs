@@ -2,7 +2,7 @@
 
 use super::{Attachment, Owner};
 use crate::error::LoadError;
-use crate::evaluate::{Breaker, Budget, Counters};
+use crate::evaluate::{Breaker, Budget, Counters, LogShare};
 use crate::policy::Policy;
 use crate::question::{FactSet, Hook, HookSet};
 use std::sync::Arc;
@@ -57,6 +57,7 @@ impl Attached {
 pub(crate) struct Load {
     calls: AtomicU32,
     pub(crate) budget: Budget,
+    pub(crate) log: LogShare,
 }
 
 impl Load {

@@ -1,4 +1,4 @@
-//! The CPU time that a project's policies may take from the request cores: so many milliseconds a second, as a leaking bucket.
+//! What an owner's policies may take in a second: CPU time of the request cores, as a leaking bucket, and lines of the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,9 +36,29 @@ impl Level {
     }
 }
 
+/// Log lines, counted anew each second.
+#[derive(Default)]
+pub(crate) struct LogShare(Mutex<Option<(Instant, usize)>>);
+
+impl LogShare {
+    /// How many of so many lines may be written now.
+    pub(crate) fn take(&self, lines: usize, most_per_s: u32, now: Instant) -> usize {
+        if lines == 0 {
+            return 0;
+        }
+        let mut second = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = |(began, _): &(Instant, usize)| now.saturating_duration_since(*began) < Duration::from_secs(1);
+        let (began, written) = second.filter(running).unwrap_or((now, 0));
+        let most = usize::try_from(most_per_s).unwrap_or(usize::MAX);
+        let taken = lines.min(most.saturating_sub(written));
+        *second = Some((began, written.saturating_add(taken)));
+        taken
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Budget;
+    use super::{Budget, LogShare};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -52,6 +72,14 @@ mod tests {
         assert!(budget.is_over(100, now));
         assert!(budget.is_over(100, now + Duration::from_millis(499)));
         assert!(!budget.is_over(100, now + Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn so_many_log_lines_a_second_and_no_more() {
+        let share = LogShare::default();
+        let now = Instant::now();
+        assert_eq!([share.take(60, 100, now), share.take(60, 100, now), share.take(60, 100, now)], [60, 40, 0]);
+        assert_eq!(share.take(60, 100, now + Duration::from_secs(1)), 60);
     }
 
     #[test]

@@ -46,8 +46,12 @@ const CLASSES: [Keys; 3] = [
 
 pub(super) fn read(mut section: Section<'_>) -> Option<Policies> {
     let host = Limits::default();
-    let component_bytes =
-        section.number("component_bytes", in_bytes(host.component_bytes), 64 * KIB..=256 * MIB, "it is held in memory while it is loaded");
+    let component_bytes = section.number(
+        "component_bytes",
+        in_bytes(host.component_bytes),
+        64 * KIB..=256 * MIB,
+        "it is held in memory while it is loaded",
+    );
     let settings_bytes = section.number(
         "settings_bytes",
         in_bytes(host.settings.settings_bytes),
@@ -66,7 +70,12 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Policies> {
     let (shared, configure_cpu) = shared?;
     let python_configure = configure_cpu.max(host.classes.python.call.configure_cpu);
     let with = |class: ClassLimits, configure_cpu: Duration| ClassLimits {
-        call: CallLimits { memory_bytes: class.call.memory_bytes, cpu: class.call.cpu, configure_cpu, ..shared.clone() },
+        call: CallLimits {
+            memory_bytes: class.call.memory_bytes,
+            cpu: class.call.cpu,
+            configure_cpu,
+            ..shared.clone()
+        },
         ..class
     };
     let classes = PerClass {
@@ -75,7 +84,8 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Policies> {
         python: with(python?, python_configure),
     };
     let settings = portcullis_policy::SettingsLimits { settings_bytes: settings_bytes?, ..host.settings };
-    let host = Limits { component_bytes: component_bytes?, settings, classes, chain: chain?, structure: host.structure };
+    let host =
+        Limits { component_bytes: component_bytes?, settings, classes, chain: chain?, structure: host.structure };
     Some(Policies { host, cache_bytes: cache_bytes?, compile_memory_bytes: compile_memory_bytes?, compile_time })
 }
 
@@ -141,8 +151,18 @@ fn chain(section: &mut Section<'_>, default: &ChainLimits) -> Option<ChainLimits
     );
     let breaker_timeouts =
         section.number("breaker_timeouts", default.breaker_timeouts.into(), 1..=1000, "each costs its whole time");
-    let breaker_rest_max =
-        section.seconds("breaker_rest_max_s", default.breaker_rest_max.as_secs(), 1..=3600, "a mended guest waits so long");
+    let breaker_rest_max = section.seconds(
+        "breaker_rest_max_s",
+        default.breaker_rest_max.as_secs(),
+        1..=3600,
+        "a mended guest waits so long",
+    );
+    let project_log_lines = section.number(
+        "project_log_lines_per_s",
+        default.project_log_lines_per_s.into(),
+        0..=100_000,
+        "each is written to the log",
+    );
     let verdicts = section.number("verdicts", in_bytes(default.verdicts), 0..=1_000_000, "each is held in memory");
     let verdict_life =
         section.seconds("verdict_life_s", default.verdict_life.as_secs(), 1..=3600, "a verdict may be as old as that");
@@ -150,6 +170,7 @@ fn chain(section: &mut Section<'_>, default: &ChainLimits) -> Option<ChainLimits
         attachments: attachments?,
         project_calls: project_calls?,
         project_cpu_ms_per_s: project_cpu?,
+        project_log_lines_per_s: project_log_lines?,
         breaker_timeouts: breaker_timeouts?,
         breaker_rest_max,
         verdicts: verdicts?,
@@ -160,7 +181,7 @@ fn chain(section: &mut Section<'_>, default: &ChainLimits) -> Option<ChainLimits
 
 fn milliseconds(
     section: &mut Section<'_>,
-    key: &str,
+    key: &'static str,
     default: Duration,
     range: RangeInclusive<u64>,
     why: &str,

@@ -93,23 +93,13 @@ pub async fn authorize(visit: &Visit, caller: Caller, mut operation: Operation) 
         return Err(expired(&operation));
     }
     if !holds(visit, &caller, &needed).await? {
-        return Err(challenge(
-            &operation,
-            Some(ChallengeError::InsufficientScope),
-            "the credentials do not cover this; see the challenge's scope",
-        ));
+        return Err(insufficient(&operation));
     }
     let project = match operation.repository() {
         None => None,
         Some(repository) => match visit.worker.app.store.project(repository.project()).await? {
             Some(project) => Some(project),
-            None => {
-                return Err(challenge(
-                    &operation,
-                    Some(ChallengeError::InsufficientScope),
-                    "the credentials do not cover this; see the challenge's scope",
-                ));
-            }
+            None => return Err(insufficient(&operation)),
         },
     };
     let mount_source = match &operation {
@@ -213,6 +203,12 @@ fn repository_scope(repository: &RepositoryName, actions: Actions) -> Scope {
 
 fn expired(operation: &Operation) -> Refusal {
     challenge(operation, Some(ChallengeError::InvalidToken), "the token has expired; fetch a new one")
+}
+
+/// The challenge to credentials that are good for something else.
+pub(super) fn insufficient(operation: &Operation) -> Refusal {
+    let message = "the credentials do not cover this; see the challenge's scope";
+    challenge(operation, Some(ChallengeError::InsufficientScope), message)
 }
 
 /// The challenge for an operation: what a token must cover, a mount's source included.

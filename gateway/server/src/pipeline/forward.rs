@@ -17,11 +17,13 @@ use super::authorize::Granted;
 use super::inspect::Payload;
 use super::reserve::Cleared;
 use super::respond::{self, Refusal};
+use super::screen::{Leave, Seen};
 use crate::body::Body;
 use crate::config::PublicUrl;
+use crate::tag_lock::TagLocks;
 use crate::upstream::Call;
 use http::{Method, Response, Uri};
-use portcullis_oci::{Operation, RepositoryName};
+use portcullis_oci::{Operation, RepositoryName, Tag};
 use portcullis_tenancy::Project;
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ struct Errand {
 
 /// Carries an operation out.
 pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Body>, Refusal> {
-    let (admitted, payload) = cleared.into_parts();
+    let (admitted, payload, leave) = cleared.into_parts();
     let granted = admitted.into_granted();
     let (Some(project), Some(repository)) = (granted.project().cloned(), granted.operation().repository().cloned())
     else {
@@ -48,18 +50,19 @@ pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Bo
     };
     let upstream_name = project.upstream_name(&repository);
     let errand = Errand { visit: Arc::clone(visit), granted, project, repository, upstream_name };
+    let Leave { locks, seen, warnings } = leave;
     if is_read(errand.granted.operation()) {
-        return read(&errand).await;
+        return read(&errand, seen).await.map(|response| respond::with_warnings(response, &warnings));
     }
     // A write goes on to its end, records included, when the client goes away in the middle.
     let place =
         Arc::clone(&visit.worker.writes).acquire_owned().await.map_err(|error| Refusal::Internal(error.to_string()))?;
     let writing = async move {
         let _place = place;
-        write(&errand, payload).await
+        write(&errand, payload, locks).await
     };
     match tokio::spawn(writing).await {
-        Ok(answer) => answer,
+        Ok(answer) => answer.map(|response| respond::with_warnings(response, &warnings)),
         Err(error) => Err(Refusal::Internal(format!("a write did not end: {error}"))),
     }
 }
@@ -76,21 +79,23 @@ const fn is_read(operation: &Operation) -> bool {
     )
 }
 
-async fn read(errand: &Errand) -> Result<Response<Body>, Refusal> {
+/// `seen` is the manifest that policies were shown: what is sent is what they judged.
+async fn read(errand: &Errand, seen: Option<Seen>) -> Result<Response<Body>, Refusal> {
     match errand.granted.operation() {
         Operation::TagsList { page, .. } => tags::tags(errand, page).await,
         Operation::Referrers { digest, artifact_type, last, .. } => {
             referrers::referrers(errand, digest, artifact_type.as_deref(), last.as_ref()).await
         }
-        Operation::ManifestPull { reference, .. } => pull::manifest(errand, &Method::GET, reference).await,
-        Operation::ManifestHead { reference, .. } => pull::manifest(errand, &Method::HEAD, reference).await,
+        Operation::ManifestPull { reference, .. } => pull::manifest(errand, &Method::GET, reference, seen).await,
+        Operation::ManifestHead { reference, .. } => pull::manifest(errand, &Method::HEAD, reference, seen).await,
         Operation::BlobPull { digest, .. } => pull::blob(errand, &Method::GET, digest).await,
         Operation::BlobHead { digest, .. } => pull::blob(errand, &Method::HEAD, digest).await,
         other => Err(Refusal::Internal(format!("{} is no read", other.name()))),
     }
 }
 
-async fn write(errand: &Errand, payload: Payload) -> Result<Response<Body>, Refusal> {
+/// `locks` are those under which policies looked at tags, if one did: the write is done under the same.
+async fn write(errand: &Errand, payload: Payload, locks: Option<TagLocks>) -> Result<Response<Body>, Refusal> {
     match (errand.granted.operation(), payload) {
         (Operation::UploadStart { start, .. }, payload) => upload::start(errand, start, payload).await,
         (Operation::UploadChunk { .. }, payload) => upload::chunk(errand, payload).await,
@@ -98,10 +103,10 @@ async fn write(errand: &Errand, payload: Payload) -> Result<Response<Body>, Refu
         (Operation::UploadStatus { .. }, _) => upload::status(errand).await,
         (Operation::UploadCancel { .. }, _) => upload::cancel(errand).await,
         (Operation::ManifestPush { reference, tags, .. }, Payload::Manifest { bytes, manifest }) => {
-            manifest::push(errand, reference, tags, bytes, *manifest).await
+            manifest::push(errand, reference, tags, bytes, *manifest, locks).await
         }
-        (Operation::ManifestDelete { digest, .. }, _) => delete::manifest(errand, digest).await,
-        (Operation::TagDelete { tag, .. }, _) => delete::tag(errand, tag).await,
+        (Operation::ManifestDelete { digest, .. }, _) => delete::manifest(errand, digest, locks).await,
+        (Operation::TagDelete { tag, .. }, _) => delete::tag(errand, tag, locks).await,
         (Operation::BlobDelete { digest, .. }, _) => delete::blob(errand, digest).await,
         (other, _) => Err(Refusal::Internal(format!("{} is no write", other.name()))),
     }
@@ -129,6 +134,17 @@ impl Errand {
     async fn send(&self, call: Call) -> Result<crate::upstream::Answer, Refusal> {
         let worker = &self.visit.worker;
         Ok(worker.app.upstream.call(&worker.pool, call).await?)
+    }
+
+    /// The locks on these tags: those that screening took, or new ones.
+    async fn lock(&self, taken: Option<TagLocks>, tags: Vec<Tag>) -> Result<TagLocks, Refusal> {
+        match taken {
+            Some(locks) => Ok(locks),
+            None => {
+                let store = &self.visit.worker.app.store;
+                Ok(TagLocks::take(store, &self.project.id, &self.repository, tags).await?)
+            }
+        }
     }
 
     /// Who does it, as it is written down.

@@ -12,7 +12,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use portcullis_oci::challenge::{ChallengeError, bearer_challenge};
 use portcullis_oci::{ErrorCode, ProtocolError, Scope};
-use portcullis_tenancy::{StoreError, TenancyError};
+use portcullis_policy::Owner;
+use portcullis_tenancy::{ProjectName, StoreError, TenancyError};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -38,6 +39,13 @@ pub enum Refusal {
     Range {
         /// All its bytes.
         length: Option<u64>,
+    },
+    /// A policy says no.
+    Policy {
+        /// Which, and what it says.
+        refusal: Box<portcullis_policy::Refusal>,
+        /// Whose request it is.
+        project: ProjectName,
     },
     /// The upstream's fault.
     Upstream(UpstreamError),
@@ -161,6 +169,7 @@ fn explain(visit: &Visit, refusal: Refusal, headers: &mut HeaderMap) -> Protocol
             }
             ProtocolError::new(ErrorCode::RangeInvalid, "the blob has no bytes in this range; see Content-Range")
         }
+        Refusal::Policy { refusal, project } => policy_denial(&refusal, &project),
         Refusal::Upstream(error) => {
             tracing::warn!(%error, "the upstream failed");
             retry_later(headers, 5);
@@ -197,6 +206,24 @@ fn explain(visit: &Visit, refusal: Refusal, headers: &mut HeaderMap) -> Protocol
             .with_status(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
+}
+
+/// Always 403 `DENIED`, at which clients stop and print the message; the policy's own words are the detail's.
+fn policy_denial(refusal: &portcullis_policy::Refusal, project: &ProjectName) -> ProtocolError {
+    let (of, owner) = match &refusal.owner {
+        Owner::Platform => ("the platform".to_owned(), "platform"),
+        Owner::Project(_) => (project.to_string(), project.as_str()),
+    };
+    let mut detail = serde_json::json!({"policy": refusal.policy, "owner": owner});
+    if let (Some(detail), Some(code)) = (detail.as_object_mut(), &refusal.code) {
+        detail.insert("code".to_owned(), code.as_str().into());
+    }
+    let own = refusal.detail_json.as_deref().and_then(|json| serde_json::from_str(json).ok());
+    if let (Some(detail), Some(own)) = (detail.as_object_mut(), own) {
+        detail.insert("detail".to_owned(), own);
+    }
+    let message = format!("policy {} of {of}: {}", refusal.policy, refusal.message);
+    ProtocolError::new(ErrorCode::Denied, message).with_detail(detail)
 }
 
 /// The methods that a 405 lists in its detail (RFC 9110, section 15.5.6).
@@ -237,6 +264,25 @@ fn with_request_id(mut error: ProtocolError, id: &str) -> ProtocolError {
         other => other,
     };
     error
+}
+
+/// The same answer with warnings for the client (OCI Distribution Specification 1.1, "Warnings"): at most 4096 bytes of them,
+/// in plain characters.
+pub fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
+    const MOST_BYTES: usize = 4096;
+    let mut bytes = 0_usize;
+    for text in warnings {
+        let plain = |c: char| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '?' };
+        let value = format!("299 - \"{}\"", text.chars().map(plain).collect::<String>());
+        bytes = bytes.saturating_add(value.len());
+        if bytes > MOST_BYTES {
+            break;
+        }
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    response
 }
 
 /// The same answer to a HEAD request: its length is told, and no byte of it sent. HTTP/2 would send what is there.

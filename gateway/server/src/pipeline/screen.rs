@@ -2,18 +2,23 @@
 //! nothing is looked up and nobody is asked.
 
 mod lookup;
+mod observe;
 mod question;
+mod token;
 
-pub use question::{TokenAsk, token as token_question};
+pub use lookup::{Lookup, Seen};
+pub use observe::Observer;
+pub use token::{TokenAsk, ask as ask_about_token};
 
 use super::Visit;
+use super::authorize::{insufficient, required};
+use super::identify::Caller;
 use super::inspect::{Inspected, Payload};
 use super::respond::Refusal;
 use super::settle::Meter;
 use crate::tag_lock::TagLocks;
-use lookup::Lookup;
 use portcullis_oci::route::UploadStart;
-use portcullis_oci::{Digest, Operation, Tag};
+use portcullis_oci::{Operation, Tag};
 use portcullis_policy::question::{Ask, Context, Fact, FactSet, Hook, Question, Target};
 use portcullis_policy::{Answer, Level, Mode, Verdict};
 use portcullis_tenancy::Project;
@@ -30,8 +35,8 @@ pub struct Screened {
 pub struct Leave {
     /// The locks under which a tag was looked at: they are held until the write that was judged by it is done.
     pub locks: Option<TagLocks>,
-    /// What the policies looked at under a tag: this is what is sent, wherever the tag points meanwhile.
-    pub pinned: Option<Digest>,
+    /// The manifest that policies have seen.
+    pub seen: Option<Seen>,
     /// For the client.
     pub warnings: Vec<String>,
 }
@@ -49,21 +54,31 @@ pub async fn screen(visit: &Arc<Visit>, mut inspected: Inspected, meter: &mut Me
     {
         inspected.give_up_mount();
     }
-    let Some(project) = inspected.granted().project().cloned() else {
-        return Ok(Screened { inspected, leave: Leave::default() });
-    };
-    let operation = inspected.granted().operation();
-    let hooks = || hooks(operation).iter().copied().filter(|hook| visit.policies.asks(&project.id.0, *hook));
-    if hooks().next().is_none() {
-        return Ok(Screened { inspected, leave: Leave::default() });
+    let pass = |inspected| Ok(Screened { inspected, leave: Leave::default() });
+    let Some(project) = inspected.granted().project().cloned() else { return pass(inspected) };
+    let (operation, caller) = (inspected.granted().operation(), inspected.granted().caller());
+    let asks = |hook: Hook| visit.policies.asks(&project.id.0, hook);
+    let asked: Vec<Hook> = hooks(operation).iter().copied().filter(|hook| asks(*hook)).collect();
+    let of_token = asks(Hook::Token) && matches!(caller, Caller::Robot { .. });
+    if asked.is_empty() && !of_token && !asks(Hook::Response) {
+        return pass(inspected);
     }
-    let context = question::context(visit, inspected.granted().caller().robot().map(AsRef::as_ref), &project, meter.request_id());
+    let robot = caller.robot().map(AsRef::as_ref);
+    let context = question::context(visit, robot, &project, meter.request_id());
+    if asks(Hook::Response)
+        && let Some(request) = question::request(visit, operation)
+    {
+        meter.observe(Observer::new(&visit.policies, &project, context.clone(), request));
+    }
+    // Credentials that are sent along are as good as a token for this one request, and no better.
+    if of_token && !token::covers(visit, robot, &project, meter.request_id(), &required(operation)).await? {
+        return Err(insufficient(operation));
+    }
     let mut case = Case { visit, project: &project, context, leave: Leave::default() };
-    let wants = hooks().fold(FactSet::default(), |wants, hook| wants.union(visit.policies.wants(&project.id.0, hook)));
-    let lookup = Lookup::new(visit, &project, operation);
-    case.take_locks(&lookup, operation, wants).await?;
-    for hook in hooks() {
-        case.ask(hook, &inspected, &lookup, wants).await?;
+    let lookup = Lookup::new(&visit.worker, &project, operation.repository());
+    case.take_locks(&lookup, operation, &asked).await?;
+    for hook in asked {
+        case.ask(hook, &inspected, &lookup).await?;
     }
     let leave = case.leave;
     Ok(Screened { inspected, leave })
@@ -94,13 +109,13 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
+    fn wants(&self, hook: Hook) -> FactSet {
+        self.visit.policies.wants(&self.project.id.0, hook)
+    }
+
     /// Who decides by where a tag points decides under its lock, from that look to the write.
-    async fn take_locks(
-        &mut self,
-        lookup: &Lookup<'_>,
-        operation: &Operation,
-        wants: FactSet,
-    ) -> Result<(), Refusal> {
+    async fn take_locks(&mut self, lookup: &Lookup<'_>, operation: &Operation, asked: &[Hook]) -> Result<(), Refusal> {
+        let wants = asked.iter().fold(FactSet::default(), |wants, hook| wants.union(self.wants(*hook)));
         if !wants.contains(Fact::TagDigest) && !wants.contains(Fact::TagsOfDigest) {
             return Ok(());
         }
@@ -116,14 +131,8 @@ impl Case<'_> {
         Ok(())
     }
 
-    async fn ask(
-        &mut self,
-        hook: Hook,
-        inspected: &Inspected,
-        lookup: &Lookup<'_>,
-        wants: FactSet,
-    ) -> Result<(), Refusal> {
-        let operation = inspected.granted().operation();
+    async fn ask(&mut self, hook: Hook, inspected: &Inspected, lookup: &Lookup<'_>) -> Result<(), Refusal> {
+        let (operation, wants) = (inspected.granted().operation(), self.wants(hook));
         let (ask, raw) = match (hook, operation, inspected.payload()) {
             (Hook::ManifestPush, Operation::ManifestPush { .. }, Payload::Manifest { bytes, manifest }) => {
                 let target = Target { digest: Some(manifest.digest.to_string()), ..question::target(operation) };
@@ -131,17 +140,18 @@ impl Case<'_> {
                 (Ask::ManifestPush { target, manifest: lookup.record(manifest, wants).await? }, raw)
             }
             (Hook::Pull, Operation::ManifestPull { reference, .. } | Operation::ManifestHead { reference, .. }, _) => {
-                let Some(pulled) = lookup.pulled(reference).await? else {
+                let Some(seen) = lookup.pulled(reference).await? else {
                     // There is nothing to judge: the pull ends with the answer that says so.
                     return Ok(());
                 };
-                self.leave.pinned = Some(pulled.digest.clone());
-                let target = Target { digest: Some(pulled.digest.to_string()), ..question::target(operation) };
-                let manifest = match &pulled.manifest {
+                let target = Target { digest: Some(seen.digest.to_string()), ..question::target(operation) };
+                let manifest = match &seen.manifest {
                     Some(manifest) => Some(lookup.record(manifest, wants).await?),
                     None => None,
                 };
-                (Ask::Pull { target, manifest }, pulled.text())
+                let raw = seen.text();
+                self.leave.seen = Some(seen);
+                (Ask::Pull { target, manifest }, raw)
             }
             (Hook::Pull, ..) => (Ask::Pull { target: question::target(operation), manifest: None }, None),
             _ => match question::request(self.visit, operation) {
@@ -150,11 +160,8 @@ impl Case<'_> {
             },
         };
         let facts = lookup.facts(&ask, wants).await?;
-        self.put(Question { context: self.context.clone(), ask, facts: Arc::new(facts), raw_manifest: raw }).await
-    }
-
-    async fn put(&mut self, question: Question) -> Result<(), Refusal> {
-        let answer = ask(self.visit, self.project, question).await?;
+        let question = Question { context: self.context.clone(), ask, facts: Arc::new(facts), raw_manifest: raw };
+        let answer = self::ask(self.visit, self.project, question).await?;
         self.leave.warnings.extend(answer.warnings);
         Ok(())
     }
@@ -167,27 +174,35 @@ async fn may_mount(
     source: &Arc<Project>,
     meter: &Meter,
 ) -> Result<bool, Refusal> {
-    let Operation::UploadStart { start: UploadStart::Mount { digest, from: Some(from) }, .. } =
-        inspected.granted().operation()
+    let granted = inspected.granted();
+    let Operation::UploadStart { start: UploadStart::Mount { digest, from: Some(from) }, .. } = granted.operation()
     else {
         return Ok(true);
     };
     let pull = Operation::BlobPull { repository: from.clone(), digest: digest.clone() };
-    for hook in [Hook::Request, Hook::Pull] {
-        if !visit.policies.asks(&source.id.0, hook) {
-            continue;
-        }
-        let ask_ = match question::request(visit, &pull) {
+    let robot = granted.caller().robot().map(AsRef::as_ref);
+    let asks = |hook: Hook| visit.policies.asks(&source.id.0, hook);
+    let refused = |answer: Result<bool, Refusal>| match answer {
+        Err(Refusal::Policy { .. }) => Ok(false),
+        other => other,
+    };
+    if asks(Hook::Token)
+        && matches!(granted.caller(), Caller::Robot { .. })
+        && !refused(token::covers(visit, robot, source, meter.request_id(), &required(&pull)).await)?
+    {
+        return Ok(false);
+    }
+    for hook in [Hook::Request, Hook::Pull].into_iter().filter(|hook| asks(*hook)) {
+        let ask = match question::request(visit, &pull) {
             Some(request) if hook == Hook::Request => Ask::Request(request),
             _ => Ask::Pull { target: question::target(&pull), manifest: None },
         };
-        let facts = Lookup::new(visit, source, &pull).facts(&ask_, visit.policies.wants(&source.id.0, hook)).await?;
-        let context = question::context(visit, inspected.granted().caller().robot().map(AsRef::as_ref), source, meter.request_id());
-        let question = Question { context, ask: ask_, facts: Arc::new(facts), raw_manifest: None };
-        match ask(visit, source, question).await {
-            Ok(_) => {}
-            Err(Refusal::Policy { .. }) => return Ok(false),
-            Err(other) => return Err(other),
+        let wants = visit.policies.wants(&source.id.0, hook);
+        let facts = Lookup::new(&visit.worker, source, Some(from)).facts(&ask, wants).await?;
+        let context = question::context(visit, robot, source, meter.request_id());
+        let question = Question { context, ask, facts: Arc::new(facts), raw_manifest: None };
+        if !refused(self::ask(visit, source, question).await.map(|_| true))? {
+            return Ok(false);
         }
     }
     Ok(true)
@@ -195,10 +210,9 @@ async fn may_mount(
 
 /// Asks a project's chain, writes down what was said, and makes a refusal of a refusal.
 pub async fn ask(visit: &Visit, project: &Project, question: Question) -> Result<Answer, Refusal> {
-    let hook = question.hook();
-    let request_id = question.context.request_id.clone();
-    let asked = visit.worker.app.policies.ask(&visit.policies, &project.id, question).await;
-    let answer = asked.map_err(|busy| Refusal::unavailable(format!("{busy}; try again in a moment")))?;
+    let (hook, request_id) = (question.hook(), question.context.request_id.clone());
+    let answer = visit.worker.app.policies.ask(&visit.policies, &project.id, question).await;
+    let answer = answer.map_err(|busy| Refusal::unavailable(format!("{busy}; try again in a moment")))?;
     write_down(project, hook, &request_id, &answer);
     match answer.verdict {
         Verdict::Deny(refusal) => Err(Refusal::Policy { refusal: Box::new(refusal), project: project.name.clone() }),
@@ -228,14 +242,30 @@ fn write_down(project: &Project, hook: Hook, request_id: &str, answer: &Answer) 
             }
             Ok(portcullis_policy::verdict::Reply::Deny(denial)) if heard.mode == Mode::Monitor => {
                 let message = denial.message.as_str();
-                tracing::info!(request.id = request_id, project, policy, policy.digest = digest, hook, message, "a policy in monitor mode would refuse")
+                tracing::info!(
+                    request.id = request_id,
+                    project,
+                    policy,
+                    policy.digest = digest,
+                    hook,
+                    message,
+                    "a policy in monitor mode would refuse"
+                )
             }
             Ok(_) => {}
         }
     }
     if let Verdict::Deny(refusal) = &answer.verdict {
         let (policy, digest, message) = (refusal.policy.as_str(), refusal.digest.as_str(), refusal.message.as_str());
-        tracing::info!(request.id = request_id, project, policy, policy.digest = digest, hook, message, "a policy refuses");
+        tracing::info!(
+            request.id = request_id,
+            project,
+            policy,
+            policy.digest = digest,
+            hook,
+            message,
+            "a policy refuses"
+        );
     }
     for (field, value) in &answer.audit {
         tracing::info!(request.id = request_id, project, hook, field, value, "a policy notes");

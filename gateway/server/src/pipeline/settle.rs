@@ -3,11 +3,13 @@
 use super::authorize::Granted;
 use super::identify::Caller;
 use super::respond::Refusal;
+use super::screen::Observer;
 use crate::app::{Settings, Worker};
 use crate::telemetry::{self, Labels, Outcome, RequestId};
 use crate::upstream::Inbound;
 use http::StatusCode;
 use http::request::Parts;
+use portcullis_policy::question as policy;
 use portcullis_tenancy::{Project, Robot};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ pub struct Meter {
     body: Option<Arc<Inbound>>,
     bytes_out: u64,
     failure: Option<String>,
+    observer: Option<Box<Observer>>,
 }
 
 impl Meter {
@@ -57,6 +60,7 @@ impl Meter {
             body: body.cloned(),
             bytes_out: 0,
             failure: None,
+            observer: None,
         }
     }
 
@@ -93,11 +97,17 @@ impl Meter {
     pub fn refused(&mut self, refusal: &Refusal) {
         self.decision = match refusal {
             Refusal::Challenge { .. } | Refusal::Login(_) => "challenge",
+            Refusal::Policy { .. } => "policy",
             Refusal::Protocol(_) | Refusal::Framing(_) | Refusal::Range { .. } => "refuse",
             Refusal::Upstream(_) | Refusal::UpstreamStatus { .. } => "upstream-failed",
             Refusal::Unavailable(_) | Refusal::Store(_) => "unavailable",
             Refusal::Internal(_) => "failed",
         };
+    }
+
+    /// Who is shown what becomes of it.
+    pub fn observe(&mut self, observer: Observer) {
+        self.observer = Some(Box::new(observer));
     }
 
     /// The answer's status.
@@ -120,7 +130,8 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         let bytes_in = self.body.as_ref().map_or(0, |body| body.bytes());
-        let seconds = self.started.elapsed().as_secs_f64();
+        let elapsed = self.started.elapsed();
+        let seconds = elapsed.as_secs_f64();
         // The handler was dropped before it had an answer: nobody was there any more to take it.
         let (status, decision) = self.status.map_or((GONE, "gone"), |status| (status.as_u16(), self.decision));
         let labels = Labels::new(self.operation, status);
@@ -128,6 +139,11 @@ impl Drop for Meter {
             .app
             .telemetry
             .end(&labels, &Outcome { seconds, bytes_in, bytes_out: self.bytes_out, failed: self.failure.is_some() });
+        if let Some(observer) = self.observer.take() {
+            let duration_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+            let outcome = policy::Outcome { status, bytes_out: self.bytes_out, duration_us };
+            observer.ended(&self.worker.app.policies, outcome);
+        }
         tracing::event!(
             target: telemetry::ACCESS,
             tracing::Level::INFO,

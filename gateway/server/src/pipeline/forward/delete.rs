@@ -16,12 +16,17 @@ use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
 use portcullis_tenancy::random_id;
 
 /// DELETE of a manifest by digest: every tag on it goes along, so all of them are locked.
-pub async fn manifest(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refusal> {
+pub async fn manifest(errand: &Errand, digest: &Digest, locks: Option<TagLocks>) -> Result<Response<Body>, Refusal> {
     let store = &errand.visit.worker.app.store;
-    let (project, repository) = (errand.project.id.clone(), errand.repository.clone());
-    let tags = store.run(|store| async move { store.tags(&project, &repository).await }).await?;
-    let on_it = tags.into_iter().filter(|(_, tagged)| tagged == digest).map(|(tag, _)| tag).collect();
-    let locks = TagLocks::take(store, &errand.project.id, &errand.repository, on_it).await?;
+    let locks = match locks {
+        Some(locks) => locks,
+        None => {
+            let (project, repository) = (errand.project.id.clone(), errand.repository.clone());
+            let tags = store.run(|store| async move { store.tags(&project, &repository).await }).await?;
+            let on_it = tags.into_iter().filter(|(_, tagged)| tagged == digest).map(|(tag, _)| tag).collect();
+            TagLocks::take(store, &errand.project.id, &errand.repository, on_it).await?
+        }
+    };
     let result = delete_manifest(errand, digest).await;
     locks.release().await;
     result
@@ -68,9 +73,8 @@ pub async fn blob(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Re
 }
 
 /// DELETE of one tag. Its siblings stay: where the upstream only deletes by digest, a throw-away takes the tag first.
-pub async fn tag(errand: &Errand, tag: &Tag) -> Result<Response<Body>, Refusal> {
-    let store = &errand.visit.worker.app.store;
-    let locks = TagLocks::take(store, &errand.project.id, &errand.repository, vec![tag.clone()]).await?;
+pub async fn tag(errand: &Errand, tag: &Tag, locks: Option<TagLocks>) -> Result<Response<Body>, Refusal> {
+    let locks = errand.lock(locks, vec![tag.clone()]).await?;
     let result = delete_tag(errand, tag).await;
     locks.release().await;
     result

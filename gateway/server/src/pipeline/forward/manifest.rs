@@ -19,9 +19,9 @@ pub async fn push(
     tags: &[Tag],
     bytes: Bytes,
     manifest: Manifest,
+    locks: Option<TagLocks>,
 ) -> Result<Response<Body>, Refusal> {
-    let app = &errand.visit.worker.app;
-    let locks = TagLocks::take(&app.store, &errand.project.id, &errand.repository, tags.to_vec()).await?;
+    let locks = errand.lock(locks, tags.to_vec()).await?;
     let result = put_and_record(errand, reference, tags, bytes, manifest).await;
     locks.release().await;
     result

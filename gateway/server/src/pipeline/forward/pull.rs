@@ -5,14 +5,16 @@ use super::mapping::{head, plain, refusal, unknown_manifest};
 use crate::body::Body;
 use crate::config::Isolation;
 use crate::pipeline::respond::Refusal;
+use crate::pipeline::screen::Seen;
 use crate::throwaway::Throwaways;
 use crate::upstream::{Answer, Call, Resolved, UpstreamError};
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use portcullis_oci::digest::Verifier;
 use portcullis_oci::manifest::media_type;
-use portcullis_oci::{Digest, ErrorCode, Reference};
+use portcullis_oci::{Digest, ErrorCode, Operation, Reference};
 
 /// What of a manifest pull's headers goes upstream.
 const CONDITIONS: [HeaderName; 2] = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
@@ -56,11 +58,31 @@ pub async fn blob(errand: &Errand, method: &Method, digest: &Digest) -> Result<R
     }
 }
 
-/// GET or HEAD of a manifest.
-pub async fn manifest(errand: &Errand, method: &Method, reference: &Reference) -> Result<Response<Body>, Refusal> {
-    let mut call = errand.call();
-    call.headers = passed_up(&errand.visit.head.headers, &CONDITIONS);
-    let may_be_unmodified = has_condition(&call.headers);
+/// GET or HEAD of a manifest. What policies have seen is what is sent, wherever its tag points meanwhile.
+pub async fn manifest(
+    errand: &Errand,
+    method: &Method,
+    reference: &Reference,
+    seen: Option<Seen>,
+) -> Result<Response<Body>, Refusal> {
+    let conditions = passed_up(&errand.visit.head.headers, &CONDITIONS);
+    let may_be_unmodified = has_condition(&conditions);
+    let mut call = match seen {
+        None => errand.call(),
+        Some(seen) if !may_be_unmodified => {
+            check_schema(errand, reference, &seen.head)?;
+            let body = if *method == Method::HEAD { Body::empty() } else { Body::full(seen.bytes) };
+            return Ok(head(errand, seen.head.status, &seen.head.headers, body));
+        }
+        Some(seen) => {
+            let by_digest = Operation::ManifestPull {
+                repository: errand.repository.clone(),
+                reference: Reference::Digest(seen.digest),
+            };
+            errand.call_to(method.clone(), by_digest.path_and_query(&errand.upstream_name))
+        }
+    };
+    call.headers = conditions;
     call.headers.insert(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
     let answer = errand.send(call).await?;
     match answer.head.status {
@@ -68,20 +90,26 @@ pub async fn manifest(errand: &Errand, method: &Method, reference: &Reference) -
         StatusCode::NOT_MODIFIED if may_be_unmodified => {}
         _ => return Err(refusal(errand, answer).await),
     }
+    check_schema(errand, reference, &answer.head)?;
     let media_type = answer.head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if media_type.is_some_and(|media_type| media_type.starts_with(b"application/vnd.docker.distribution.manifest.v1")) {
-        let message = format!(
-            "{} {reference} is a schema 1 manifest, which is not served any more; push the image again",
-            errand.repository
-        );
-        return Err(plain(ErrorCode::ManifestUnknown, message));
-    }
     if Throwaways::could_be(media_type, content_length(&answer)) {
         return look_closely(errand, method, reference, answer).await;
     }
     let expected = expected(reference, &answer)?;
     let is_whole = answer.head.status == StatusCode::OK && *method == Method::GET;
     deliver(errand, answer, expected.as_ref().filter(|_| is_whole)).await
+}
+
+fn check_schema(errand: &Errand, reference: &Reference, head: &Parts) -> Result<(), Refusal> {
+    const SCHEMA_1: &[u8] = b"application/vnd.docker.distribution.manifest.v1";
+    if head.headers.get(header::CONTENT_TYPE).is_none_or(|media_type| !media_type.as_bytes().starts_with(SCHEMA_1)) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} {reference} is a schema 1 manifest, which is not served any more; push the image again",
+        errand.repository
+    );
+    Err(plain(ErrorCode::ManifestUnknown, message))
 }
 
 /// An index of the very size of a throw-away: it is read whole, and is not there if it is one. To HEAD, head and bytes are

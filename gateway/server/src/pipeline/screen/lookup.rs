@@ -1,10 +1,12 @@
 //! What is looked up before policies are asked, and only where one of them wants it. What the upstream holds is asked of the
 //! upstream, so that it is true of content that the ledger never saw.
 
-use crate::pipeline::Visit;
+use crate::app::Worker;
 use crate::pipeline::respond::Refusal;
+use crate::throwaway::Throwaways;
 use crate::upstream::{Answer, Call, MAX_WHOLE_BODY, UpstreamError};
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use portcullis_oci::manifest::{self, Manifest, media_type};
@@ -20,23 +22,26 @@ const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 /// Most referrers that are shown.
 const MAX_REFERRERS: u32 = 256;
 
-/// Looks things up for one operation.
+/// Looks things up in one repository, or about one project.
 pub struct Lookup<'a> {
-    visit: &'a Visit,
+    worker: &'a Worker,
     project: &'a Project,
     repository: Option<&'a RepositoryName>,
 }
 
-/// A manifest as the upstream has it now.
-pub struct Pulled {
+/// A manifest as the upstream had it.
+pub struct Seen {
     /// The digest of its bytes.
     pub digest: Digest,
+    /// The head that it came with.
+    pub head: Parts,
+    /// Its bytes.
+    pub bytes: Bytes,
     /// What it says; none where it is no manifest that may be pushed here.
     pub manifest: Option<Manifest>,
-    bytes: Bytes,
 }
 
-impl Pulled {
+impl Seen {
     /// Its bytes, for guests that read them.
     pub fn text(&self) -> Option<Arc<str>> {
         std::str::from_utf8(&self.bytes).ok().map(Arc::from)
@@ -44,24 +49,27 @@ impl Pulled {
 }
 
 impl<'a> Lookup<'a> {
-    /// For an operation of this project.
-    pub fn new(visit: &'a Visit, project: &'a Project, operation: &'a Operation) -> Self {
-        Self { visit, project, repository: operation.repository() }
+    /// In this project, and in this repository of it.
+    pub fn new(worker: &'a Worker, project: &'a Project, repository: Option<&'a RepositoryName>) -> Self {
+        Self { worker, project, repository }
     }
 
     /// The recorded tags on a manifest.
     pub async fn tags_of(&self, digest: &Digest) -> Result<Vec<Tag>, Refusal> {
         let Some(repository) = self.repository.cloned() else { return Ok(Vec::new()) };
         let project = self.project.id.clone();
-        let store = &self.visit.worker.app.store;
+        let store = &self.worker.app.store;
         let tags = store.run(|store| async move { store.tags(&project, &repository).await }).await?;
         Ok(tags.into_iter().filter(|(_, tagged)| tagged == digest).map(|(tag, _)| tag).collect())
     }
 
     /// The manifest that a pull would give now; none where there is none.
-    pub async fn pulled(&self, reference: &Reference) -> Result<Option<Pulled>, Refusal> {
+    pub async fn pulled(&self, reference: &Reference) -> Result<Option<Seen>, Refusal> {
         let Some(answer) = self.get(Method::GET, reference).await? else { return Ok(None) };
         let (head, bytes) = answer.whole().await?;
+        if self.worker.app.throwaways.is_ours(&bytes) {
+            return Ok(None);
+        }
         let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let manifest = manifest::parse(content_type, &bytes).ok();
         let digest = match reference {
@@ -75,7 +83,7 @@ impl<'a> Lookup<'a> {
         if !is_it {
             return Err(UpstreamError::Odd(format!("its bytes for {reference} do not have their digest")).into());
         }
-        Ok(Some(Pulled { digest, manifest, bytes }))
+        Ok(Some(Seen { digest, head, bytes, manifest }))
     }
 
     /// A manifest's record; its descriptors with the sizes that are on record where they are wanted.
@@ -84,9 +92,10 @@ impl<'a> Lookup<'a> {
         if wants.contains(Fact::StoredSizes) {
             let blobs = manifest.config.iter().chain(&manifest.layers).map(|descriptor| descriptor.digest.clone());
             let (project, blobs) = (self.project.id.clone(), blobs.collect::<Vec<_>>());
-            let store = &self.visit.worker.app.store;
+            let store = &self.worker.app.store;
             let sizes = store.run(|store| async move { store.stored_sizes(&project, &blobs).await }).await?;
-            let sizes: BTreeMap<String, u64> = sizes.into_iter().map(|(digest, size)| (digest.to_string(), size)).collect();
+            let sizes: BTreeMap<String, u64> =
+                sizes.into_iter().map(|(digest, size)| (digest.to_string(), size)).collect();
             for descriptor in record.config.iter_mut().chain(&mut record.layers) {
                 descriptor.stored_size = sizes.get(&descriptor.digest).copied();
             }
@@ -142,7 +151,7 @@ impl<'a> Lookup<'a> {
 
     async fn usage(&self) -> Result<Usage, Refusal> {
         let project = self.project.id.clone();
-        let store = &self.visit.worker.app.store;
+        let store = &self.worker.app.store;
         let (used_bytes, quota_bytes) = store.run(|store| async move { store.usage(&project).await }).await?;
         Ok(Usage { used_bytes, quota_bytes })
     }
@@ -151,30 +160,37 @@ impl<'a> Lookup<'a> {
         let mut digests = BTreeMap::new();
         for text in tags {
             let Ok(tag) = Tag::parse(text) else { continue };
-            let Some(answer) = self.get(Method::HEAD, &Reference::Tag(tag)).await? else { continue };
-            let stated = answer.head.headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
-            let stated = stated.and_then(|stated| Digest::parse(stated).ok());
-            let digest = stated.ok_or_else(|| {
-                Refusal::from(UpstreamError::Odd("it does not say which digest a tag has".to_owned()))
-            })?;
-            digests.insert(text.clone(), digest.to_string());
+            if let Some(digest) = self.tag_digest(&Reference::Tag(tag)).await? {
+                digests.insert(text.clone(), digest.to_string());
+            }
         }
         Ok(digests)
+    }
+
+    /// Where a tag points; none where it is not there, or is a throw-away that a crash left behind.
+    async fn tag_digest(&self, tag: &Reference) -> Result<Option<Digest>, Refusal> {
+        let Some(answer) = self.get(Method::HEAD, tag).await? else { return Ok(None) };
+        let text = |name: &str| answer.head.headers.get(name).and_then(|value| value.to_str().ok());
+        let media_type = answer.head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let length = text("content-length").and_then(|length| length.parse().ok());
+        match text("docker-content-digest").and_then(|digest| Digest::parse(digest).ok()) {
+            Some(digest) if !Throwaways::could_be(media_type, length) => Ok(Some(digest)),
+            _ => Ok(self.pulled(tag).await?.map(|seen| seen.digest)),
+        }
     }
 
     async fn pushed_at(&self, digest: &Digest) -> Result<Option<u64>, Refusal> {
         let Some(repository) = self.repository.cloned() else { return Ok(None) };
         let (project, digest) = (self.project.id.clone(), digest.clone());
-        let store = &self.visit.worker.app.store;
-        let recorded =
-            store.run(|store| async move { store.manifest(&project, &repository, &digest).await }).await?;
+        let store = &self.worker.app.store;
+        let recorded = store.run(|store| async move { store.manifest(&project, &repository, &digest).await }).await?;
         Ok(recorded.and_then(|recorded| u64::try_from(recorded.pushed_at.as_millisecond()).ok()))
     }
 
     async fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, Refusal> {
         let Some(repository) = self.repository.cloned() else { return Ok(Vec::new()) };
         let (project, subject) = (self.project.id.clone(), digest.clone());
-        let store = &self.visit.worker.app.store;
+        let store = &self.worker.app.store;
         let recorded = store
             .run(|store| async move { store.referrers(&project, &repository, &subject, None, MAX_REFERRERS).await })
             .await?;
@@ -201,8 +217,8 @@ impl<'a> Lookup<'a> {
         }
         let mut verifier = digest.verifier();
         let operation = Operation::BlobPull { repository: repository.clone(), digest };
-        let app = &self.visit.worker.app;
-        let answer = app.upstream.call(&self.visit.worker.pool, self.call(Method::GET, &operation)).await?;
+        let app = &self.worker.app;
+        let answer = app.upstream.call(&self.worker.pool, self.call(Method::GET, &operation)).await?;
         let answer = app.upstream.follow(answer, &Method::GET).await?;
         if answer.head.status != StatusCode::OK {
             return Ok(None);
@@ -220,9 +236,8 @@ impl<'a> Lookup<'a> {
     async fn get(&self, method: Method, reference: &Reference) -> Result<Option<Answer>, Refusal> {
         let Some(repository) = self.repository else { return Ok(None) };
         let operation = Operation::ManifestPull { repository: repository.clone(), reference: reference.clone() };
-        let call =
-            self.call(method, &operation).header(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
-        let answer = self.visit.worker.app.upstream.call(&self.visit.worker.pool, call).await?;
+        let call = self.call(method, &operation).header(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
+        let answer = self.worker.app.upstream.call(&self.worker.pool, call).await?;
         match answer.head.status {
             StatusCode::OK => Ok(Some(answer)),
             StatusCode::NOT_FOUND => Ok(None),
@@ -244,7 +259,7 @@ struct Config {
     #[serde(default)]
     architecture: String,
     variant: Option<String>,
-    created: Option<Timestamp>,
+    created: Option<String>,
     #[serde(default)]
     config: Option<RunConfig>,
 }
@@ -261,7 +276,9 @@ impl From<Config> for ImageConfig {
         let run = config.config.unwrap_or_default();
         Self {
             platform: Platform { os: config.os, architecture: config.architecture, cpu_variant: config.variant },
-            created_ms: config.created.and_then(|time| u64::try_from(time.as_millisecond()).ok()),
+            created_ms: config
+                .created
+                .and_then(|time| u64::try_from(time.parse::<Timestamp>().ok()?.as_millisecond()).ok()),
             user: run.user.filter(|user| !user.is_empty()),
             labels: run.labels.unwrap_or_default().into_iter().collect(),
         }

@@ -4,11 +4,8 @@ use crate::pipeline::Visit;
 use crate::telemetry::RequestId;
 use http::header::{self, HeaderName};
 use portcullis_oci::route::UploadStart;
-use portcullis_oci::{Operation, Reference, Scope};
-use portcullis_policy::question::{
-    Ask, Context, GrantType, Operation as Asked, Question, Request, Scope as AskedScope, Subject, SubjectKind, Target,
-    TokenRequest,
-};
+use portcullis_oci::{Operation, Reference};
+use portcullis_policy::question::{Context, Operation as Asked, Request, Subject, SubjectKind, Target};
 use portcullis_tenancy::{Project, Robot};
 
 /// Headers that policies may read.
@@ -107,52 +104,4 @@ fn asked(operation: &Operation) -> Option<Asked> {
         Operation::TagDelete { .. } => Asked::TagDelete,
         Operation::BlobDelete { .. } => Asked::BlobDelete,
     })
-}
-
-/// How a token is asked for.
-pub struct TokenAsk<'a> {
-    /// The service that it is for.
-    pub service: &'a str,
-    /// How the caller showed who he is.
-    pub grant_type: GrantType,
-    /// Whether a refresh token is wanted too.
-    pub offline: bool,
-    /// What is asked for.
-    pub requested: &'a [Scope],
-    /// What of it is granted.
-    pub granted: &'a [Scope],
-    /// Its life where no policy shortens it, in seconds.
-    pub ttl_s: u32,
-}
-
-/// The question at a token's issue, about one project's scopes.
-pub fn token(
-    visit: &Visit,
-    robot: Option<&Robot>,
-    project: &Project,
-    request_id: &RequestId,
-    ask: &TokenAsk<'_>,
-) -> Question {
-    let request = TokenRequest {
-        service: ask.service.to_owned(),
-        grant_type: ask.grant_type,
-        offline: ask.offline,
-        requested: ask.requested.iter().map(scope).collect(),
-        granted: ask.granted.iter().map(scope).collect(),
-        default_ttl_s: ask.ttl_s,
-        max_ttl_s: ask.ttl_s,
-    };
-    let context = context(visit, robot, project, request_id);
-    Question { context, ask: Ask::Token(request), facts: Default::default(), raw_manifest: None }
-}
-
-fn scope(scope: &Scope) -> AskedScope {
-    match scope {
-        Scope::Catalog => AskedScope { kind: "registry".into(), name: "catalog".into(), actions: vec!["*".into()] },
-        Scope::Repository { name, actions } => AskedScope {
-            kind: "repository".into(),
-            name: name.to_string(),
-            actions: actions.names().map(str::to_owned).collect(),
-        },
-    }
 }
