@@ -1,4 +1,6 @@
-//! The management listener: health, readiness, metrics. On loopback or a Unix socket, never where clients are.
+//! The management listener: health, readiness, metrics, what policies do. On loopback or a Unix socket, never where clients are.
+
+mod policies;
 
 use crate::app::App;
 use crate::config::ManagementListen;
@@ -71,6 +73,7 @@ pub async fn serve(management: Management, app: Arc<App>, phase: watch::Receiver
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .merge(policies::routes())
         .with_state(Shared { app, phase });
     if is_tcp {
         // A page in somebody's browser must not reach loopback under a name of its own.

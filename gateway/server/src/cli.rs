@@ -5,7 +5,9 @@ mod check;
 mod doctor;
 mod grant;
 mod key;
+mod management;
 mod output;
+mod policy;
 mod project;
 mod robot;
 mod session;
@@ -60,6 +62,9 @@ enum Command {
     /// Keys that sign tokens
     #[command(subcommand)]
     Key(key::Command),
+    /// Policies: each tenant's own rules
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Check configuration, store, upstream and its isolation, certificate, clock and keys, and say what to do
     Doctor,
     /// Compile a component from standard input to standard output, within limits: what a gateway starts for itself
@@ -104,6 +109,7 @@ impl Cli {
             Command::Project(command) => block_on(async { project::run(command, &Session::open(config).await?).await }),
             Command::Robot(command) => block_on(async { robot::run(command, &Session::open(config).await?).await }),
             Command::Grant(command) => block_on(async { grant::run(command, &Session::open(config).await?).await }),
+            Command::Policy(command) => block_on(async { policy::run(command, &Session::open(config).await?).await }),
             Command::Key(command) => block_on(async { key::run(command, &Session::open(config).await?).await }),
         }
     }

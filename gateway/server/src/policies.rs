@@ -8,14 +8,16 @@ mod thread;
 
 pub use compiler::run as run_compiler;
 pub use metrics::PolicyMetrics;
-pub use recorder::{Recorded, Recorder, Said};
+pub use recorder::{Recorded, Recorder};
 
 use crate::config;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use portcullis_oci::Digest;
 use portcullis_policy::question::{Hook, Question};
-use portcullis_policy::{Answer, Attachment, Catalog, CompileCache, Engine, Generation, Mode, OnError, Options, Owner};
+use portcullis_policy::{
+    Answer, Attachment, Catalog, CompileCache, Engine, Generation, Mode, OnError, Options, Owner, Reuse,
+};
 use portcullis_store::CachedStore;
 use portcullis_tenancy::key::{MasterKey, Purpose};
 use portcullis_tenancy::{ProjectId, StoreError, policy, store};
@@ -252,7 +254,7 @@ pub fn attachment(kept: &policy::Attachment) -> Attachment {
             policy::OnError::Deny => OnError::Deny,
             policy::OnError::Allow => OnError::Allow,
         },
-        reuse: None,
+        reuse: kept.reuse.map(|reuse| Reuse { calls: reuse.calls, life: Duration::from_secs(reuse.seconds.into()) }),
         limits: None,
     }
 }

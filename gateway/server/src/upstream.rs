@@ -121,6 +121,8 @@ pub struct Upstream {
     timeouts: Timeouts,
     redirects: config::Redirects,
     redirect_hosts: Vec<String>,
+    /// Whether a 403 is the answer to what was asked, and not a login that has failed.
+    tells_refusals: bool,
 }
 
 /// The deadlines of one call.
@@ -154,6 +156,15 @@ impl Answer {
 impl Upstream {
     /// The upstream of a configuration.
     pub fn new(config: &config::Upstream) -> anyhow::Result<Self> {
+        Self::build(config, Login::new(config), false)
+    }
+
+    /// A registry that tells its refusals, such as this gateway itself, for whoever is its client.
+    pub fn as_client(config: &config::Upstream, login: Login) -> anyhow::Result<Self> {
+        Self::build(config, login, true)
+    }
+
+    fn build(config: &config::Upstream, login: Login, tells_refusals: bool) -> anyhow::Result<Self> {
         let connector = Arc::new(Connector::new(config)?);
         let timeouts = Timeouts {
             first_byte: config.first_byte_timeout,
@@ -161,11 +172,12 @@ impl Upstream {
             unread: config.unread_timeout,
         };
         Ok(Self {
-            login: Login::new(config),
+            login,
             connector,
             timeouts,
             redirects: config.redirects,
             redirect_hosts: config.redirect_hosts.clone(),
+            tells_refusals,
         })
     }
 
@@ -192,7 +204,7 @@ impl Upstream {
         }
         let scope = std::mem::take(&mut call.scope);
         let answer = self.send(pool, call.method, call.path, call.headers, call.body).await?;
-        if !matches!(answer.head.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        if !self.refuses_login(answer.head.status) {
             return checked(answer);
         }
         // Read to its end, so that its connection can carry the new login.
@@ -203,10 +215,11 @@ impl Upstream {
         };
         again.headers.insert(header::AUTHORIZATION, value);
         let answer = self.send(pool, again.method, again.path, again.headers, again.body).await?;
-        match answer.head.status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(UpstreamError::Login),
-            _ => checked(answer),
-        }
+        if self.refuses_login(answer.head.status) { Err(UpstreamError::Login) } else { checked(answer) }
+    }
+
+    fn refuses_login(&self, status: StatusCode) -> bool {
+        status == StatusCode::UNAUTHORIZED || (status == StatusCode::FORBIDDEN && !self.tells_refusals)
     }
 
     /// Whether an upload can be started here without any credentials.

@@ -1,9 +1,11 @@
 //! What the command line asks of the upstream: what lies under a prefix, whether it keeps repositories apart, and the
 //! deletion of what a purged project holds.
 
+mod content;
+
 use crate::app::random;
 use crate::config;
-use crate::upstream::{Call, Pool, RequestBody, Upstream, UpstreamError};
+use crate::upstream::{Call, Login, Pool, RequestBody, Upstream, UpstreamError};
 use anyhow::{Context, bail};
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, Uri};
@@ -65,6 +67,11 @@ impl UpstreamAdmin {
         Ok(Self { upstream: Upstream::new(config)?, pool: Arc::default() })
     }
 
+    /// A registry to which somebody has logged in as a client.
+    pub fn as_client(config: &config::Upstream, login: Login) -> anyhow::Result<Self> {
+        Ok(Self { upstream: Upstream::as_client(config, login)?, pool: Arc::default() })
+    }
+
     /// Whether anything lies under a prefix.
     pub async fn holds(&self, prefix: &str) -> anyhow::Result<Held> {
         let below = format!("{prefix}/");
@@ -82,7 +89,7 @@ impl UpstreamAdmin {
             {
                 return Ok(Held::Something(held));
             }
-            match next_page(head.headers.get(header::LINK)) {
+            match next_page(head.headers.get(header::LINK), "/v2/_catalog") {
                 Some(next) => path = next,
                 None => return Ok(Held::Nothing),
             }
@@ -203,9 +210,9 @@ async fn blobs(store: &dyn Store, project: &Project) -> anyhow::Result<Vec<(Repo
     }
 }
 
-/// The path of a `Link: <…>; rel="next"`.
-fn next_page(link: Option<&HeaderValue>) -> Option<String> {
+/// The path of a `Link: <…>; rel="next"` that goes on with the same list.
+fn next_page(link: Option<&HeaderValue>, list: &str) -> Option<String> {
     let (target, _) = link?.to_str().ok()?.strip_prefix('<')?.split_once('>')?;
     let uri: Uri = target.parse().ok()?;
-    uri.path_and_query().map(|path| path.as_str().to_owned()).filter(|path| path.starts_with("/v2/_catalog"))
+    uri.path_and_query().map(|path| path.as_str().to_owned()).filter(|path| path.starts_with(list))
 }

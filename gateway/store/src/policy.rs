@@ -4,7 +4,7 @@ use crate::row;
 use crate::sql::{SqlStore, Write, bounded};
 use portcullis_oci::Digest;
 use portcullis_tenancy::ProjectId;
-use portcullis_tenancy::policy::{Attachment, Mode, OnError, PolicyName};
+use portcullis_tenancy::policy::{Attachment, Mode, OnError, PolicyName, Reuse};
 use portcullis_tenancy::store::Result;
 use sqlx::any::AnyRow;
 use sqlx::query;
@@ -15,10 +15,10 @@ pub(crate) async fn put(store: &SqlStore, attachment: &Attachment, component: &[
     change.execute(keep.bind(attachment.digest.as_str()).bind(component)).await?;
     let project = attachment.project.as_ref().map(|project| &*project.0);
     let put = query(
-        "INSERT INTO policy_attachment (id, owner, project_id, name, digest, source, settings, mode, on_error, position, attached_at, attached_by) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+        "INSERT INTO policy_attachment (id, owner, project_id, name, digest, source, settings, mode, on_error, position, reuse_calls, reuse_s, attached_at, attached_by) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
          ON CONFLICT (owner, name) DO UPDATE SET digest = excluded.digest, source = excluded.source, settings = excluded.settings, \
-         mode = excluded.mode, on_error = excluded.on_error, position = excluded.position, attached_at = excluded.attached_at, attached_by = excluded.attached_by",
+         mode = excluded.mode, on_error = excluded.on_error, position = excluded.position, reuse_calls = excluded.reuse_calls, reuse_s = excluded.reuse_s, attached_at = excluded.attached_at, attached_by = excluded.attached_by",
     )
     .bind(&*attachment.id)
     .bind(project.unwrap_or_default())
@@ -30,6 +30,8 @@ pub(crate) async fn put(store: &SqlStore, attachment: &Attachment, component: &[
     .bind(attachment.mode.as_str())
     .bind(attachment.on_error.as_str())
     .bind(i64::from(attachment.order))
+    .bind(attachment.reuse.map(|reuse| i64::from(reuse.calls)))
+    .bind(attachment.reuse.map(|reuse| i64::from(reuse.seconds)))
     .bind(attachment.attached_at.as_millisecond())
     .bind(&*attachment.attached_by);
     change.must(put).await?;
@@ -49,7 +51,7 @@ pub(crate) async fn remove(store: &SqlStore, project: Option<&ProjectId>, name: 
 
 pub(crate) async fn all(store: &SqlStore) -> Result<Vec<Attachment>> {
     let of_the_living = bounded!(
-        "SELECT id, project_id, name, digest, source, settings, mode, on_error, position, attached_at, attached_by FROM policy_attachment \
+        "SELECT id, project_id, name, digest, source, settings, mode, on_error, position, reuse_calls, reuse_s, attached_at, attached_by FROM policy_attachment \
          WHERE project_id IS NULL OR project_id IN (SELECT id FROM project WHERE deleted_at IS NULL) \
          ORDER BY owner, position, name"
     );
@@ -87,6 +89,13 @@ fn read(row: &AnyRow) -> Result<Attachment> {
             other => return Err(row::unknown("on_error", other)),
         },
         order: row::parsed("position", row::number(row, "position")?, i32::try_from)?,
+        reuse: match (row::optional_size(row, "reuse_calls")?, row::optional_size(row, "reuse_s")?) {
+            (Some(calls), Some(seconds)) => Some(Reuse {
+                calls: row::parsed("reuse_calls", calls, u32::try_from)?,
+                seconds: row::parsed("reuse_s", seconds, u32::try_from)?,
+            }),
+            _ => None,
+        },
         attached_at: row::time(row, "attached_at")?,
         attached_by: row::boxed(row, "attached_by")?,
     })

@@ -3,7 +3,7 @@
 
 use crate::ledger::Actor;
 use crate::store::{Result, Store, StoreError};
-use crate::{ProjectId, TenancyError, Timestamp};
+use crate::{ProjectId, Random, TenancyError, Timestamp, random_id};
 use portcullis_oci::Digest;
 
 /// Most bytes of a policy's name.
@@ -30,10 +30,21 @@ pub struct Attachment {
     pub on_error: OnError,
     /// Its place in the chain; equal ones go by name.
     pub order: i32,
+    /// Whether an instance serves more than one call.
+    pub reuse: Option<Reuse>,
     /// When it was attached as it is.
     pub attached_at: Timestamp,
     /// By whom.
     pub attached_by: Actor,
+}
+
+/// For how long one instance serves calls, whichever ends first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reuse {
+    /// Calls.
+    pub calls: u32,
+    /// Seconds.
+    pub seconds: u32,
 }
 
 /// Whether a policy's verdicts count.
@@ -102,6 +113,56 @@ impl OnError {
             Self::Allow => "allow",
         }
     }
+}
+
+/// What is to be attached. What is left out stays as it was, or is the default.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Its name.
+    pub name: PolicyName,
+    /// The component's digest.
+    pub digest: Digest,
+    /// Where the component came from, for people.
+    pub source: Box<str>,
+    /// Its settings, JSON; `{}` by default.
+    pub settings: Option<Box<str>>,
+    /// Whether its verdicts count; they do by default.
+    pub mode: Option<Mode>,
+    /// What its failures mean; a refusal by default.
+    pub on_error: Option<OnError>,
+    /// Its place in the chain; 0 by default.
+    pub order: Option<i32>,
+    /// Whether an instance serves more than one call; none does by default.
+    pub reuse: Option<Option<Reuse>>,
+}
+
+/// The attachment that is wanted, completed from the one that it takes the place of. It is not in force yet: whoever made sure
+/// that it can be loaded puts it with [`Store::put_attachment`].
+pub async fn draft(
+    store: &dyn Store,
+    project: Option<&ProjectId>,
+    wanted: Wanted,
+    by: Actor,
+    now: Timestamp,
+    random: Random<'_>,
+) -> std::result::Result<Attachment, TenancyError> {
+    let all = store.attachments().await?;
+    let before = all.into_iter().find(|old| old.project.as_ref() == project && old.name == wanted.name);
+    let before = before.as_ref();
+    Ok(Attachment {
+        id: before.map_or_else(|| random_id(random), |old| old.id.clone()),
+        project: project.cloned(),
+        name: wanted.name,
+        digest: wanted.digest,
+        source: wanted.source,
+        settings: wanted.settings.or(before.map(|old| old.settings.clone())).unwrap_or_else(|| "{}".into()),
+        mode: wanted.mode.or(before.map(|old| old.mode)).unwrap_or(Mode::Enforce),
+        on_error: wanted.on_error.or(before.map(|old| old.on_error)).unwrap_or(OnError::Deny),
+        order: wanted.order.or(before.map(|old| old.order)).unwrap_or(0),
+        reuse: wanted.reuse.unwrap_or(before.and_then(|old| old.reuse)),
+        attached_at: now,
+        attached_by: by,
+    })
 }
 
 /// Takes a policy away from a project, or from the platform.

@@ -24,6 +24,16 @@ pub enum ManagementListen {
     Unix(PathBuf),
 }
 
+/// As it is written in the configuration.
+impl std::fmt::Display for ManagementListen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 pub(super) fn read(mut section: Section<'_>) -> Management {
     let base_dir = section.base_dir();
     let listen = section.string("listen", "127.0.0.1:9090", |text| match text.strip_prefix("unix:") {

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 /// Most tokens kept; beyond that all are forgotten and fetched anew.
 const MAX_TOKENS: usize = 10_000;
@@ -33,11 +34,19 @@ pub enum Login {
 
 /// The upstream's tokens, and where to get more.
 pub struct Tokens {
-    credentials: HeaderValue,
+    credentials: Credentials,
     realm_hosts: Vec<String>,
     /// Learned from the upstream's first challenge.
     endpoint: Mutex<Option<Endpoint>>,
     tokens: DashMap<String, (HeaderValue, Instant)>,
+}
+
+/// What the token endpoint is shown.
+enum Credentials {
+    /// A user's name and password, as a header.
+    Basic(HeaderValue),
+    /// A refresh token.
+    Refresh(Zeroizing<String>),
 }
 
 #[derive(Clone)]
@@ -48,6 +57,17 @@ struct Endpoint {
 }
 
 impl Endpoint {
+    /// The form that asks with a refresh token (OAuth 2.0, RFC 6749, section 6).
+    fn refresh_form(&self, token: &str, scopes: &str) -> String {
+        let mut form = Serializer::new(String::new());
+        form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", token);
+        form.append_pair("client_id", "portcullis").append_pair("scope", scopes);
+        if let Some(service) = &self.service {
+            form.append_pair("service", service);
+        }
+        form.finish()
+    }
+
     /// The path, asking for these scopes.
     fn request_target(&self, scopes: &str) -> String {
         let mut query = Serializer::new(String::new());
@@ -75,13 +95,24 @@ impl Login {
         match &config.auth {
             UpstreamAuth::None => Self::None,
             UpstreamAuth::Basic { username, password } => Self::Basic(basic(username, password)),
-            UpstreamAuth::Bearer { username, password, realm_hosts } => Self::Bearer(Box::new(Tokens {
-                credentials: basic(username, password),
-                realm_hosts: realm_hosts.clone(),
-                endpoint: Mutex::default(),
-                tokens: DashMap::new(),
-            })),
+            UpstreamAuth::Bearer { username, password, realm_hosts } => {
+                Self::bearer(Credentials::Basic(basic(username, password)), realm_hosts.clone())
+            }
         }
+    }
+
+    /// By a refresh token, as a client's login keeps it; only the upstream's own host is shown it.
+    pub fn refresh(token: String) -> Self {
+        Self::bearer(Credentials::Refresh(Zeroizing::new(token)), Vec::new())
+    }
+
+    /// By a password for tokens; only the upstream's own host is shown it.
+    pub fn password(username: &str, password: &str) -> Self {
+        Self::bearer(Credentials::Basic(basic(username, password)), Vec::new())
+    }
+
+    fn bearer(credentials: Credentials, realm_hosts: Vec<String>) -> Self {
+        Self::Bearer(Box::new(Tokens { credentials, realm_hosts, endpoint: Mutex::default(), tokens: DashMap::new() }))
     }
 
     /// Whether there is anything else to try after the upstream has refused it.
@@ -185,12 +216,18 @@ impl Tokens {
     }
 
     async fn ask(&self, upstream: &Upstream, endpoint: &Endpoint, scope: &str) -> Result<TokenAnswer, UpstreamError> {
-        let request = Request::get(endpoint.request_target(scope))
-            .header(header::HOST, endpoint.origin.authority())
-            .header(header::USER_AGENT, "portcullis")
-            .header(header::AUTHORIZATION, self.credentials.clone())
-            .body(RequestBody::Empty)
-            .map_err(|error| UpstreamError::Odd(error.to_string()))?;
+        let request = match &self.credentials {
+            Credentials::Basic(credentials) => Request::get(endpoint.request_target(scope))
+                .header(header::AUTHORIZATION, credentials.clone())
+                .body(RequestBody::Empty),
+            Credentials::Refresh(token) => Request::post(&endpoint.path)
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(RequestBody::Full(endpoint.refresh_form(token, scope).into())),
+        };
+        let mut request = request.map_err(|error| UpstreamError::Odd(error.to_string()))?;
+        let host = HeaderValue::try_from(endpoint.origin.authority());
+        request.headers_mut().insert(header::HOST, host.map_err(|error| UpstreamError::Odd(error.to_string()))?);
+        request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("portcullis"));
         let mut sender = upstream.connector.connect_to(&endpoint.origin).await?;
         let exchange = async {
             let response =

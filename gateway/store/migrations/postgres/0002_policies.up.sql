@@ -18,9 +18,13 @@ CREATE TABLE policy_attachment (
     mode TEXT COLLATE "C" NOT NULL CHECK (mode IN ('enforce', 'monitor')),
     on_error TEXT COLLATE "C" NOT NULL CHECK (on_error IN ('deny', 'allow')),
     position BIGINT NOT NULL,
+    -- How many calls an instance serves, and for how many seconds; where both are missing every call gets a fresh one.
+    reuse_calls BIGINT CHECK (reuse_calls > 0),
+    reuse_s BIGINT CHECK (reuse_s > 0),
     attached_at BIGINT NOT NULL,
     attached_by TEXT COLLATE "C" NOT NULL,
     CHECK (owner = coalesce(project_id, '')),
+    CHECK ((reuse_calls IS NULL) = (reuse_s IS NULL)),
     UNIQUE (owner, name)
 );
 CREATE INDEX policy_attachment_by_project ON policy_attachment (project_id);

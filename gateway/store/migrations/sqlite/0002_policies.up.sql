@@ -18,9 +18,13 @@ CREATE TABLE policy_attachment (
     mode TEXT NOT NULL CHECK (mode IN ('enforce', 'monitor')),
     on_error TEXT NOT NULL CHECK (on_error IN ('deny', 'allow')),
     position INTEGER NOT NULL,
+    -- How many calls an instance serves, and for how many seconds; where both are missing every call gets a fresh one.
+    reuse_calls INTEGER CHECK (reuse_calls > 0),
+    reuse_s INTEGER CHECK (reuse_s > 0),
     attached_at INTEGER NOT NULL,
     attached_by TEXT NOT NULL,
     CHECK (owner = coalesce(project_id, '')),
+    CHECK ((reuse_calls IS NULL) = (reuse_s IS NULL)),
     UNIQUE (owner, name)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX policy_attachment_by_project ON policy_attachment (project_id);

@@ -2,7 +2,7 @@
 
 use super::{Nodes, at, project};
 use portcullis_oci::Digest;
-use portcullis_tenancy::policy::{Attachment, Mode, OnError, PolicyName};
+use portcullis_tenancy::policy::{Attachment, Mode, OnError, PolicyName, Reuse};
 use portcullis_tenancy::{Project, StoreError};
 
 fn name(name: &str) -> PolicyName {
@@ -21,6 +21,7 @@ pub(super) fn attachment(of: Option<&Project>, called: &str, component: &[u8]) -
         mode: Mode::Monitor,
         on_error: OnError::Allow,
         order: -3,
+        reuse: None,
         attached_at: at(1),
         attached_by: "operator".into(),
     }
@@ -55,6 +56,7 @@ pub async fn a_policy_of_the_same_name_takes_the_place_of_its_owners_and_no_othe
         mode: Mode::Enforce,
         on_error: OnError::Deny,
         order: 9,
+        reuse: Some(Reuse { calls: 1000, seconds: 60 }),
         attached_at: at(5),
         ..first.clone()
     };

@@ -1,0 +1,175 @@
+//! Content for commands: what lies upstream is listed, fetched with its digests checked, and put there.
+
+use super::{MAX_PAGES, UpstreamAdmin, next_page};
+use crate::upstream::{Call, MAX_WHOLE_BODY, RequestBody};
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
+use portcullis_oci::digest::Verifier;
+use portcullis_oci::manifest::media_type;
+use portcullis_oci::{Digest, Reference, Tag};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+#[derive(Deserialize)]
+struct Catalog {
+    repositories: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Tags {
+    tags: Option<Vec<String>>,
+}
+
+impl UpstreamAdmin {
+    /// The names of the repositories under a prefix; none where the upstream has no catalog.
+    pub async fn repositories(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
+        let pages: Vec<Catalog> = self.pages("/v2/_catalog", "registry:catalog:*").await?;
+        let below = format!("{prefix}/");
+        let names = pages.into_iter().filter_map(|page| page.repositories).flatten();
+        Ok(names.filter(|name| name.starts_with(&below)).collect())
+    }
+
+    /// The tags of a repository, by the upstream's name; none where it has no such repository.
+    pub async fn tags(&self, repository: &str) -> anyhow::Result<Vec<Tag>> {
+        let pages: Vec<Tags> =
+            self.pages(&format!("/v2/{repository}/tags/list"), &format!("repository:{repository}:pull")).await?;
+        let names = pages.into_iter().filter_map(|page| page.tags).flatten();
+        Ok(names.filter_map(|name| Tag::parse(&name).ok()).collect())
+    }
+
+    /// A manifest with its media type; none where it is not there.
+    pub async fn manifest(
+        &self,
+        repository: &str,
+        reference: &Reference,
+    ) -> anyhow::Result<Option<(Option<String>, Bytes)>> {
+        let path = format!("/v2/{repository}/manifests/{reference}");
+        let call = Call::new(Method::GET, path, format!("repository:{repository}:pull"))
+            .header(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
+        let (head, bytes) = self.upstream.call(&self.pool, call).await?.whole().await?;
+        match head.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            status => bail!("the registry answered {} to {reference}", status.as_u16()),
+        }
+        if let Reference::Digest(digest) = reference {
+            verify(digest, &bytes)?;
+        }
+        let media_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        Ok(Some((media_type.map(str::to_owned), bytes)))
+    }
+
+    /// A blob of at most so many bytes.
+    pub async fn blob(&self, repository: &str, digest: &Digest, most: usize) -> anyhow::Result<Bytes> {
+        let path = format!("/v2/{repository}/blobs/{digest}");
+        let call = Call::new(Method::GET, path, format!("repository:{repository}:pull"));
+        let answer = self.upstream.call(&self.pool, call).await?;
+        let answer = self.upstream.follow(answer, &Method::GET).await?;
+        if answer.head.status != StatusCode::OK {
+            bail!("the registry answered {} to {digest}", answer.head.status.as_u16());
+        }
+        let read = Limited::new(answer.body, most).collect().await;
+        let bytes = read.map_err(|error| anyhow::anyhow!("{digest}, of at most {most} bytes: {error}"))?.to_bytes();
+        verify(digest, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// Puts a blob there, where it is not there already.
+    pub async fn put_blob(&self, repository: &str, bytes: Bytes) -> anyhow::Result<Digest> {
+        let digest = Digest::sha256(&bytes);
+        let scope = || format!("repository:{repository}:pull,push");
+        let head = format!("/v2/{repository}/blobs/{digest}");
+        if self.call(Method::HEAD, head, scope(), RequestBody::Empty).await?.status == StatusCode::OK {
+            return Ok(digest);
+        }
+        let uploads = format!("/v2/{repository}/blobs/uploads/");
+        let (head, told) = self.ask(Call::new(Method::POST, uploads, scope())).await?;
+        let location = head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()?.parse::<Uri>().ok());
+        let (StatusCode::ACCEPTED, Some(location)) =
+            (head.status, location.and_then(|uri| uri.path_and_query().cloned()))
+        else {
+            bail!("{}", refused(head.status, &told));
+        };
+        let separator = if location.query().is_some() { '&' } else { '?' };
+        let put = Call::new(Method::PUT, format!("{location}{separator}digest={digest}"), scope())
+            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
+            .body(RequestBody::Full(bytes));
+        match self.ask(put).await? {
+            (head, _) if head.status == StatusCode::CREATED => Ok(digest),
+            (head, told) => bail!("{}", refused(head.status, &told)),
+        }
+    }
+
+    /// Puts a manifest there.
+    pub async fn put_manifest(
+        &self,
+        repository: &str,
+        reference: &Reference,
+        media_type: &'static str,
+        bytes: Bytes,
+    ) -> anyhow::Result<Digest> {
+        let digest = Digest::sha256(&bytes);
+        let path = format!("/v2/{repository}/manifests/{reference}");
+        let put = Call::new(Method::PUT, path, format!("repository:{repository}:pull,push"))
+            .header(header::CONTENT_TYPE, HeaderValue::from_static(media_type))
+            .body(RequestBody::Full(bytes));
+        match self.ask(put).await? {
+            (head, _) if head.status == StatusCode::CREATED => Ok(digest),
+            (head, told) => bail!("{}", refused(head.status, &told)),
+        }
+    }
+
+    async fn ask(&self, call: Call) -> anyhow::Result<(http::response::Parts, Bytes)> {
+        Ok(self.upstream.call(&self.pool, call).await?.whole().await?)
+    }
+
+    /// All pages of a list; none where there is no such list.
+    async fn pages<T: DeserializeOwned>(&self, list: &str, scope: &str) -> anyhow::Result<Vec<T>> {
+        let (mut pages, mut path) = (Vec::new(), format!("{list}?n=1000"));
+        for _ in 0..MAX_PAGES {
+            let (head, body) = self.ask(Call::new(Method::GET, path, scope)).await?;
+            match head.status {
+                StatusCode::OK => {}
+                status if status.is_client_error() => return Ok(pages),
+                status => bail!("the registry answered {} to {list}", status.as_u16()),
+            }
+            pages.push(serde_json::from_slice(&body).with_context(|| format!("{list} is no list"))?);
+            match next_page(head.headers.get(header::LINK), list) {
+                Some(next) => path = next,
+                None => return Ok(pages),
+            }
+        }
+        bail!("{list} has more than {MAX_PAGES} pages")
+    }
+}
+
+fn verify(digest: &Digest, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut verifier = digest.verifier().with_context(|| format!("{digest} cannot be checked"))?;
+    verifier.update(bytes);
+    if !Verifier::matches(verifier) {
+        bail!("the registry's bytes for {digest} do not have that digest");
+    }
+    Ok(())
+}
+
+/// A registry's refusal in its own words, where it has any.
+fn refused(status: StatusCode, body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<OneError>,
+    }
+    #[derive(Deserialize)]
+    struct OneError {
+        #[serde(default)]
+        message: String,
+    }
+    let told: Option<Errors> = serde_json::from_slice(body.get(..MAX_WHOLE_BODY).unwrap_or(body)).ok();
+    let message = told.and_then(|told| told.errors.into_iter().next()).map(|error| error.message);
+    match message {
+        Some(message) if !message.is_empty() => format!("the registry refuses it ({}): {message}", status.as_u16()),
+        _ => format!("the registry answered {}", status.as_u16()),
+    }
+}
