@@ -6,8 +6,8 @@ use crate::question::{
 };
 use std::sync::Arc;
 
-/// The question for a hook.
-pub(crate) fn question(hook: Hook) -> Question {
+/// The smoke call's question for a hook: an ordinary one, with every fact.
+pub fn question(hook: Hook) -> Question {
     let target =
         || Target { repository: "smoke/call".to_owned(), tags: vec!["1.0".to_owned()], digest: Some(digest('a')) };
     let request = |operation| Request {

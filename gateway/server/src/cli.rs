@@ -6,6 +6,7 @@ mod doctor;
 mod grant;
 mod key;
 mod output;
+mod policy;
 mod project;
 mod robot;
 mod session;
@@ -60,6 +61,9 @@ enum Command {
     /// Keys that sign tokens
     #[command(subcommand)]
     Key(key::Command),
+    /// Policies: from an empty directory to what is known to do what it should
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Check configuration, store, upstream and its isolation, certificate, clock and keys, and say what to do
     Doctor,
 }
@@ -80,19 +84,30 @@ pub fn run() -> ExitCode {
 
 impl Cli {
     fn execute(self) -> Result<Answer, Failure> {
-        let file = find_config(self.config, &USUAL_PLACES.map(Path::new))?;
-        let config = crate::config::load(&file).map_err(Failure::Config)?;
+        let (json, named) = (self.json, self.config);
+        let read = || {
+            let file = find_config(named.clone(), &USUAL_PLACES.map(Path::new))?;
+            let config = crate::config::load(&file).map_err(Failure::Config)?;
+            Ok::<_, Failure>((file, config))
+        };
+        let open = async || Session::open(read()?.1).await;
         match self.command {
             Command::Serve => {
+                let (file, config) = read()?;
                 crate::serve::run(config, &file).map_err(|error| Failure::Refused(format!("{error:#}")))?;
                 Ok(Answer::silent())
             }
-            Command::CheckConfig => Ok(check::answer(&file, &config)),
-            Command::Doctor => block_on(doctor::run(&file, &config)),
-            Command::Project(command) => block_on(async { project::run(command, &Session::open(config).await?).await }),
-            Command::Robot(command) => block_on(async { robot::run(command, &Session::open(config).await?).await }),
-            Command::Grant(command) => block_on(async { grant::run(command, &Session::open(config).await?).await }),
-            Command::Key(command) => block_on(async { key::run(command, &Session::open(config).await?).await }),
+            Command::CheckConfig => read().map(|(file, config)| check::answer(&file, &config)),
+            Command::Doctor => {
+                let (file, config) = read()?;
+                block_on(doctor::run(&file, &config))
+            }
+            // Whoever writes a policy has no gateway, and no configuration.
+            Command::Policy(command) => policy::run(command, json),
+            Command::Project(command) => block_on(async { project::run(command, &open().await?).await }),
+            Command::Robot(command) => block_on(async { robot::run(command, &open().await?).await }),
+            Command::Grant(command) => block_on(async { grant::run(command, &open().await?).await }),
+            Command::Key(command) => block_on(async { key::run(command, &open().await?).await }),
         }
     }
 }
