@@ -138,7 +138,7 @@ pub(crate) fn check_world(
 const GIVEN: [&str; 3] = ["portcullis:policy/types", "portcullis:policy/facts", "portcullis:policy/host"];
 
 /// Makes a component of a core module that carries the contract's types in a section of its own, as `wit-bindgen` leaves it.
-pub(crate) fn wrap_core_module(module: &[u8]) -> Result<Vec<u8>, LoadError> {
+pub fn wrap_core_module(module: &[u8]) -> Result<Vec<u8>, LoadError> {
     wit_component::ComponentEncoder::default()
         .module(module)
         .and_then(|encoder| encoder.validate(true).encode())

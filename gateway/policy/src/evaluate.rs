@@ -16,7 +16,7 @@ pub(crate) use remember::Verdicts;
 use crate::catalog::{Attached, Chain, Generation, Mode, OnError, Owner};
 use crate::contract::LogLine;
 use crate::error::{Failure, FailureKind};
-use crate::limits::CallLimits;
+use crate::limits::{CallLimits, Limits};
 use crate::policy::{Ran, Spent};
 use crate::question::{Ask, Hook, Question, Scope};
 use crate::text::plain;
@@ -173,7 +173,10 @@ impl Asked<'_> {
         let ended = self.now.checked_add(ran.spent.wall).unwrap_or(self.now);
         attached.breaker.record(timed_out, limits, ended);
         attached.counters.ran(&ran);
-        let said = ran.result.clone().and_then(|reply| self.check(reply, policy.limits()));
+        let said = ran
+            .result
+            .clone()
+            .and_then(|reply| check_reply(reply, self.question, self.generation.engine.limits(), policy.limits()));
         self.remember(&said);
         let mut heard = self.heard(said, digest_of(attached));
         let Ran { log, log_dropped, spent, .. } = ran;
@@ -196,31 +199,6 @@ impl Asked<'_> {
         if let (Some(life), Ok(reply)) = (life.filter(|life| *life > 0), said) {
             self.attached.gives_life.store(true, Ordering::Relaxed);
             self.generation.verdicts.remember(self.key(), reply.clone(), life, self.now);
-        }
-    }
-
-    /// The answer as far as it is worth something. A refusal is never lost for being badly told.
-    fn check(&self, reply: Reply, limits: &CallLimits) -> Result<Reply, Failure> {
-        match reply {
-            Reply::Abstain => Ok(Reply::Abstain),
-            Reply::Allow(effects) => check_effects(effects, limits).map(Reply::Allow),
-            Reply::Deny(denial) => Ok(Reply::Deny(Denial {
-                message: plain(&denial.message, limits.text_bytes),
-                code: denial.code.map(|code| plain(&code, 64)),
-                detail_json: denial
-                    .detail_json
-                    .filter(|json| serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok()),
-            })),
-            Reply::Narrow(mut narrowing) => {
-                let Ask::Token(request) = &self.question.ask else {
-                    return Err(Failure::new(FailureKind::Output, "only a token can be narrowed"));
-                };
-                let shortest = self.generation.engine.limits().chain.min_token_ttl_s;
-                narrow::check(&mut narrowing, request, shortest)
-                    .map_err(|why| Failure::new(FailureKind::Output, why))?;
-                narrowing.effects = check_effects(narrowing.effects, limits)?;
-                Ok(Reply::Narrow(narrowing))
-            }
         }
     }
 
@@ -290,6 +268,29 @@ impl Answer {
 
 fn digest_of(attached: &Attached) -> Digest {
     attached.policy.as_ref().map_or(&attached.attachment.digest, |policy| policy.program().digest()).clone()
+}
+
+/// A policy's answer as far as it is worth something, or how it breaks the contract. A refusal is never lost for being badly
+/// told. `call` are the limits of the policy that answered.
+pub fn check_reply(reply: Reply, question: &Question, limits: &Limits, call: &CallLimits) -> Result<Reply, Failure> {
+    match reply {
+        Reply::Abstain => Ok(Reply::Abstain),
+        Reply::Allow(effects) => check_effects(effects, call).map(Reply::Allow),
+        Reply::Deny(denial) => Ok(Reply::Deny(Denial {
+            message: plain(&denial.message, call.text_bytes),
+            code: denial.code.map(|code| plain(&code, 64)),
+            detail_json: denial.detail_json.filter(|json| serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok()),
+        })),
+        Reply::Narrow(mut narrowing) => {
+            let Ask::Token(request) = &question.ask else {
+                return Err(Failure::new(FailureKind::Output, "only a token can be narrowed"));
+            };
+            narrow::check(&mut narrowing, request, limits.chain.min_token_ttl_s)
+                .map_err(|why| Failure::new(FailureKind::Output, why))?;
+            narrowing.effects = check_effects(narrowing.effects, call)?;
+            Ok(Reply::Narrow(narrowing))
+        }
+    }
 }
 
 /// Effects within their limits: too many break the contract, too long a text is cut.

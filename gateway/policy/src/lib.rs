@@ -27,10 +27,10 @@ mod text;
 pub mod verdict;
 
 pub use catalog::{Attachment, Catalog, Fetch, Fetched, Generation, Mode, OnError, Owner, Problem, Status};
-pub use contract::{Level, LogLine};
+pub use contract::{Level, LogLine, wrap_core_module};
 pub use engine::{CacheError, CompileCache, Compiler, Engine, Options, precompile};
 pub use error::{Failure, FailureKind, LoadError};
-pub use evaluate::{Answer, Counts, Heard, Refusal, Verdict};
+pub use evaluate::{Answer, Counts, Heard, Refusal, Verdict, check_reply};
 pub use limits::{
     CallLimits, ChainLimits, Class, ClassLimits, Limits, PerClass, SettingsLimits, Stop, StructureLimits,
 };
@@ -38,3 +38,4 @@ pub use measure::{Measured, measure_fresh, measure_reused};
 pub use policy::{Policy, Ran, Reuse, Spent};
 pub use program::Program;
 pub use smoke::question as smoke_question;
+pub use text::plain;

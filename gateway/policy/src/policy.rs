@@ -144,7 +144,9 @@ impl Policy {
             let once = || self.run_fresh_with(&question, cpu).result;
             let result =
                 once().or_else(|failure| if failure.kind == FailureKind::Timeout { once() } else { Err(failure) });
-            result.map_err(LoadError::Smoke)?;
+            result.map_err(|failure| {
+                LoadError::Smoke(Failure::new(failure.kind, format!("`{}`: {}", hook.name(), failure.message)))
+            })?;
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ pub(crate) use call::{Parts, Running};
 
 use crate::contract::{self, Exports, Guest};
 use crate::engine::Engine;
-use crate::error::LoadError;
-use crate::limits::{CallLimits, Class, SettingsLimits};
+use crate::error::{Failure, LoadError};
+use crate::limits::{CallLimits, Class, Limits, SettingsLimits};
 use crate::question::{Fact, FactSet, Hook, HookSet};
 use crate::schema::Schema;
 use crate::verdict::Info;
@@ -126,10 +126,32 @@ impl Program {
         &self.engine.limits().classes.of(self.class).call
     }
 
+    /// All limits that it was loaded under.
+    pub fn limits(&self) -> &Limits {
+        self.engine.limits()
+    }
+
     /// The interfaces that it imports.
     pub fn imports(&self) -> Vec<String> {
         let component = self.pre.component();
         component.component_type().imports(component.engine()).map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// What it exports.
+    pub fn exports(&self) -> Vec<String> {
+        let component = self.pre.component();
+        component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// Asks the guest alone what is wrong with settings, without the schema: `validate-settings`, then `configure`. The faults
+    /// are the guest's own words, as yet neither bounded nor plain.
+    pub fn ask_settings(&self, settings: &str) -> Result<Result<(), Vec<String>>, Failure> {
+        let limits = self.call_limits();
+        if let Err(faults) = self.start(limits, limits.configure_cpu)?.validate_settings(settings)? {
+            return Ok(Err(faults));
+        }
+        let configured = self.start(limits, limits.configure_cpu)?.configure(settings)?;
+        Ok(configured.map_err(|fault| vec![fault]))
     }
 
     /// Checks settings against the exported schema, then by `validate-settings`.
@@ -145,8 +167,7 @@ impl Program {
         if let Some(schema) = &self.schema {
             schema.check(&document, limits.errors).map_err(LoadError::Settings)?;
         }
-        let failed =
-            |failure: crate::Failure| LoadError::Settings(vec![format!("`validate-settings` failed: {failure}")]);
+        let failed = |failure: Failure| LoadError::Settings(vec![format!("`validate-settings` failed: {failure}")]);
         let limits = self.call_limits();
         let mut running = self.start(limits, limits.configure_cpu).map_err(failed)?;
         match running.validate_settings(settings).map_err(failed)? {

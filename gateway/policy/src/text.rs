@@ -1,7 +1,7 @@
 //! Text from guests, made fit to be shown: bounded, without control and bidirectional characters.
 
 /// At most `limit` bytes of the text; what a terminal or a page could take for more than text becomes `\u{fffd}`.
-pub(crate) fn plain(text: &str, limit: usize) -> String {
+pub fn plain(text: &str, limit: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(limit));
     for character in text.chars() {
         let character = if is_plain(character) { character } else { '\u{fffd}' };

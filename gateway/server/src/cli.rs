@@ -96,21 +96,34 @@ pub fn run() -> ExitCode {
 
 impl Cli {
     fn execute(self) -> Result<Answer, Failure> {
-        let file = find_config(self.config, &USUAL_PLACES.map(Path::new))?;
-        let config = crate::config::load(&file).map_err(Failure::Config)?;
+        let (json, named) = (self.json, self.config);
+        let read = || {
+            let file = find_config(named.clone(), &USUAL_PLACES.map(Path::new))?;
+            let config = crate::config::load(&file).map_err(Failure::Config)?;
+            Ok::<_, Failure>((file, config))
+        };
+        let open = async || Session::open(read()?.1).await;
         match self.command {
             Command::Serve => {
+                let (file, config) = read()?;
                 crate::serve::run(config, &file).map_err(|error| Failure::Refused(format!("{error:#}")))?;
                 Ok(Answer::silent())
             }
+            Command::CheckConfig => read().map(|(file, config)| check::answer(&file, &config)),
+            Command::Doctor => {
+                let (file, config) = read()?;
+                block_on(doctor::run(&file, &config))
+            }
             Command::PolicyCompile { .. } => Ok(Answer::silent()),
-            Command::CheckConfig => Ok(check::answer(&file, &config)),
-            Command::Doctor => block_on(doctor::run(&file, &config)),
-            Command::Project(command) => block_on(async { project::run(command, &Session::open(config).await?).await }),
-            Command::Robot(command) => block_on(async { robot::run(command, &Session::open(config).await?).await }),
-            Command::Grant(command) => block_on(async { grant::run(command, &Session::open(config).await?).await }),
-            Command::Policy(command) => block_on(async { policy::run(command, &Session::open(config).await?).await }),
-            Command::Key(command) => block_on(async { key::run(command, &Session::open(config).await?).await }),
+            // Whoever writes a policy has no gateway, and no configuration.
+            Command::Policy(policy::Command::Author(command)) => policy::author(command, json),
+            Command::Policy(policy::Command::Operate(command)) => {
+                block_on(async { policy::operate(command, &open().await?).await })
+            }
+            Command::Project(command) => block_on(async { project::run(command, &open().await?).await }),
+            Command::Robot(command) => block_on(async { robot::run(command, &open().await?).await }),
+            Command::Grant(command) => block_on(async { grant::run(command, &open().await?).await }),
+            Command::Key(command) => block_on(async { key::run(command, &open().await?).await }),
         }
     }
 }

@@ -21,7 +21,7 @@ const DRIFT: Duration = Duration::from_secs(5);
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
+pub(super) enum Level {
     Ok,
     /// It works, and something about it should be known.
     Warning,
@@ -41,7 +41,7 @@ impl Level {
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Finding {
+pub(super) struct Finding {
     /// What was looked at: `store`, `certificate`, …
     about: &'static str,
     level: Level,
@@ -52,15 +52,15 @@ struct Finding {
 }
 
 impl Finding {
-    fn ok(about: &'static str, found: impl Into<String>) -> Self {
+    pub(super) fn ok(about: &'static str, found: impl Into<String>) -> Self {
         Self { about, level: Level::Ok, found: found.into(), advice: String::new() }
     }
 
-    fn warning(about: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub(super) fn warning(about: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { about, level: Level::Warning, found: found.into(), advice: advice.into() }
     }
 
-    fn error(about: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub(super) fn error(about: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { about, level: Level::Error, found: found.into(), advice: advice.into() }
     }
 }
@@ -86,7 +86,8 @@ fn judge_clock(whose: &str, theirs: Timestamp, now: Timestamp) -> Finding {
     }
 }
 
-fn answer(findings: &[Finding]) -> Answer {
+/// A line for each finding, and what to do about it under it. One error is a failure.
+pub(super) fn answer(findings: &[Finding]) -> Answer {
     let failed = findings.iter().any(|finding| finding.level == Level::Error);
     let mut text = String::new();
     for finding in findings {

@@ -1,47 +1,103 @@
-//! `policy`: each tenant's own rules, attached to projects or to the platform.
+//! `policy`: each tenant's own rules, from an empty directory to a policy in force. Guests run here under the limits that they
+//! have in a gateway.
 
 mod artifact;
 mod attach;
+mod bench;
+mod build;
+pub(super) mod cases;
+mod check;
+mod directory;
+mod guest;
+mod inspect;
+mod new;
 mod push;
 mod record;
+mod replay;
 mod scan;
 mod status;
+mod test;
 
 use super::output::{Answer, Failure};
 use super::session::Session;
 use clap::Subcommand;
 
-/// What can be done with policies where a gateway is.
+/// What can be done with policies.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    #[command(flatten)]
+    Author(Author),
+    #[command(flatten)]
+    Operate(Operate),
+}
+
+/// What their authors do, who have no gateway, and no configuration.
+#[derive(Debug, Subcommand)]
+pub(super) enum Author {
+    /// Begin a policy: a directory with one that works, its settings and its cases
+    New(new::Arguments),
+    /// Make a component of a policy's source
+    Build(build::Arguments),
+    /// Say whether a gateway would take it: world, imports, limits, settings, a first call of each hook
+    Check(check::Arguments),
+    /// Run its cases, and say which hooks and verdicts no case reaches
+    Test(test::Arguments),
+    /// Ask recorded questions again, and say where the answer is another one
+    Replay(replay::Arguments),
+    /// Measure a decision, fresh and reused
+    Bench(bench::Arguments),
+    /// Show what a component is and says of itself
+    Inspect(inspect::Arguments),
+    /// Put a component into the registry, with the login of docker or podman
+    Push(push::Arguments),
+}
+
+/// What is done where a gateway is.
+#[derive(Debug, Subcommand)]
+pub(super) enum Operate {
     /// Attach a policy to a project or to the platform, or change one that is attached
     Attach(attach::Attach),
     /// Take a policy away from a project or from the platform
     Detach(attach::Detach),
     /// Show what is attached, and what the running gateway counted of it
     Status(status::Arguments),
-    /// Keep real questions about a project, with what policies said, as cases
+    /// Keep real questions about a project, with what a policy said, as cases
     Record(record::Arguments),
     /// Say what policies would say of everything that a project has stored
     Scan(scan::Arguments),
 }
 
-/// Does it.
-pub(super) async fn run(command: Command, session: &Session) -> Result<Answer, Failure> {
+/// Does what authors do. `json` says how it will be answered.
+pub(super) fn author(command: Author, json: bool) -> Result<Answer, Failure> {
     match command {
-        Command::Attach(wanted) => attach::attach(wanted, session).await,
-        Command::Detach(wanted) => attach::detach(wanted, session).await,
-        Command::Status(wanted) => status::run(&wanted, session).await,
-        Command::Record(wanted) => record::run(&wanted, session).await,
-        Command::Scan(wanted) => scan::run(&wanted, session).await,
+        Author::New(arguments) => new::run(&arguments),
+        Author::Build(arguments) => build::run(&arguments, json),
+        Author::Check(arguments) => check::run(&arguments),
+        Author::Test(arguments) => test::run(&arguments),
+        Author::Replay(arguments) => replay::run(&arguments),
+        Author::Bench(arguments) => bench::run(&arguments),
+        Author::Inspect(arguments) => inspect::run(&arguments),
+        Author::Push(arguments) => super::block_on(push::run(&arguments)),
     }
 }
 
-/// A file of settings, YAML or JSON, as JSON.
-fn settings(file: &std::path::Path) -> Result<String, Failure> {
-    let read = |error: &dyn std::fmt::Display| Failure::Refused(format!("{}: {error}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| read(&error))?;
-    let value: serde_json::Value = yaml_serde::from_str(&text).map_err(|error| read(&error))?;
-    let value = if value.is_null() { serde_json::json!({}) } else { value };
-    Ok(value.to_string())
+/// Does what is done where a gateway is.
+pub(super) async fn operate(command: Operate, session: &Session) -> Result<Answer, Failure> {
+    match command {
+        Operate::Attach(wanted) => attach::attach(wanted, session).await,
+        Operate::Detach(wanted) => attach::detach(wanted, session).await,
+        Operate::Status(wanted) => status::run(&wanted, session).await,
+        Operate::Record(wanted) => record::run(&wanted, session).await,
+        Operate::Scan(wanted) => scan::run(&wanted, session).await,
+    }
+}
+
+/// How wide a table may be; none where no terminal bounds it.
+fn width() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| width.0.into())
+}
+
+/// A size for people.
+fn size(bytes: usize) -> String {
+    if bytes < 1024 { format!("{bytes} B") } else { format!("{} KiB", bytes.div_ceil(1024)) }
 }

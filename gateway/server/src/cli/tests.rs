@@ -37,7 +37,7 @@ impl Shell {
                 Command::Grant(command) => grant::run(command, &session).await,
                 Command::Key(command) => key::run(command, &session).await,
                 Command::Doctor => doctor::run(Path::new("portcullis.toml"), &session.config).await,
-                Command::Serve | Command::CheckConfig => unreachable!(),
+                Command::Serve | Command::CheckConfig | Command::Policy(_) => unreachable!(),
             }
         })
     }
@@ -77,6 +77,8 @@ fn config_and_json_stand_before_or_after_the_command() {
         "portcullis --json --config x.toml project list",
         "portcullis project --json list --config x.toml",
         "portcullis project list --config=x.toml --json",
+        "portcullis --json --config x.toml policy test",
+        "portcullis policy test --json --config x.toml",
     ] {
         let cli = parse(line).unwrap();
         assert!(cli.json && cli.config.as_deref() == Some(Path::new("x.toml")), "{line}");

@@ -2,6 +2,7 @@
 //! it up from there.
 
 use super::artifact::{self, Place};
+use super::directory;
 use crate::cli::output::{Answer, Failure};
 use crate::cli::session::Session;
 use crate::policies;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Attach {
     /// The project, unless --platform is given; then the policy: a reference into this registry, such as
-    /// acme/policies/naming:1, or a file
+    /// acme/policies/naming:1, a file, or the name of one that comes with Portcullis, such as rego
     #[arg(num_args = 1..=2, required = true, value_names = ["PROJECT", "REF|FILE"])]
     what: Vec<String>,
     /// Attach it to all projects, before their own
@@ -87,7 +88,7 @@ pub(super) async fn attach(wanted: Attach, session: &Session) -> Result<Answer, 
         name,
         digest,
         source: source.into(),
-        settings: wanted.settings.as_deref().map(super::settings).transpose()?.map(Into::into),
+        settings: wanted.settings.as_deref().map(settings).transpose()?.map(Into::into),
         mode: wanted.mode.map(Mode::from),
         on_error: wanted.on_error.map(OnError::from),
         order: wanted.order,
@@ -168,6 +169,12 @@ async fn owner<'a>(
     }
 }
 
+/// A file of settings, as it is kept.
+pub(super) fn settings(file: &Path) -> Result<String, Failure> {
+    let settings: Value = directory::read_yaml(file)?;
+    Ok(directory::as_settings(settings).unwrap_or_else(|| json!({})).to_string())
+}
+
 /// The engine of this deployment: what is compiled here is found in the cache by a gateway on this machine.
 pub(super) async fn engine(session: &Session) -> Result<portcullis_policy::Engine, Failure> {
     let failed = |error: anyhow::Error| Failure::Refused(format!("{error:#}"));
@@ -182,7 +189,13 @@ pub(super) async fn component(
     owner: Option<&Project>,
     session: &Session,
 ) -> Result<(Arc<[u8]>, String), Failure> {
-    let file = Path::new(what);
+    // A word alone is a policy that comes with Portcullis.
+    let shipped = if PolicyName::parse(what).is_ok() && !Path::new(what).is_file() {
+        Some(directory::find_shipped(what)?)
+    } else {
+        None
+    };
+    let file = shipped.as_deref().unwrap_or(Path::new(what));
     if file.is_file() {
         let bytes = std::fs::read(file).map_err(|error| Failure::Refused(format!("{what}: {error}")))?;
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned());

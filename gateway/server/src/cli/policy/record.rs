@@ -1,5 +1,6 @@
 //! `record`: real questions about a project, with what one policy said of each, as cases that `policy test` runs.
 
+use super::{cases, replay};
 use crate::cli::management;
 use crate::cli::output::{Answer, Failure, note};
 use crate::cli::session::Session;
@@ -7,9 +8,8 @@ use crate::duration;
 use crate::policies::Recorded;
 use clap::Args;
 use http_body_util::BodyExt;
-use portcullis_policy::question::Question;
-use portcullis_policy::verdict::Reply;
-use portcullis_tenancy::project;
+use portcullis_tenancy::policy::Attachment;
+use portcullis_tenancy::{Project, Store, project};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(in crate::cli) struct Arguments {
     /// The policy whose answers are expected of the cases
     policy: String,
     /// The file to write, YAML
-    #[arg(long, short, value_name = "FILE", default_value = "cases/recorded.yaml")]
+    #[arg(long, short, value_name = "FILE", default_value = replay::USUAL)]
     output: PathBuf,
     /// Most questions
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -35,6 +35,7 @@ pub(in crate::cli) struct Arguments {
 pub(super) async fn run(wanted: &Arguments, session: &Session) -> Result<Answer, Failure> {
     let failed = |error: anyhow::Error| Failure::Refused(format!("{error:#}"));
     let project = project::find(&session.store, &wanted.project).await?;
+    let settings = settings(&project, wanted, session).await?;
     let listen = &session.config.management.listen;
     let path = format!("/policies/questions?project={}", project.name);
     let mut body = management::open(listen, &path).await.map_err(failed)?.ok_or_else(|| {
@@ -63,7 +64,7 @@ pub(super) async fn run(wanted: &Arguments, session: &Session) -> Result<Answer,
             wanted.wait.as_secs()
         )));
     }
-    write(wanted, &cases)?;
+    write(wanted, &settings, &cases)?;
     let (count, file) = (cases.len(), wanted.output.display().to_string());
     let text = format!(
         "{count} cases are in {file}: addresses cut to their network, without claims and request ids.\nNext: portcullis policy test, or portcullis policy replay {file} --component FILE\n"
@@ -71,30 +72,31 @@ pub(super) async fn run(wanted: &Arguments, session: &Session) -> Result<Answer,
     Ok(Answer::new(text, json!({ "cases": count, "file": file })))
 }
 
+/// The settings under which the answers are given.
+async fn settings(project: &Project, wanted: &Arguments, session: &Session) -> Result<Value, Failure> {
+    let all = session.store.attachments().await?;
+    let its = |attachment: &&Attachment| attachment.project.as_ref().is_none_or(|owner| *owner == project.id);
+    let named = all.iter().filter(its).find(|attachment| attachment.name.as_str() == wanted.policy);
+    let named = named.ok_or_else(|| {
+        Failure::Refused(format!(
+            "no policy {} is attached to {} or to the platform; `portcullis policy status` lists what is",
+            wanted.policy, project.name
+        ))
+    })?;
+    Ok(serde_json::from_str(&named.settings).unwrap_or_default())
+}
+
 /// A case of what was recorded, where the policy was asked and gave an answer.
 fn case(recorded: Recorded, policy: &str, number: usize) -> Option<Value> {
     let said = recorded.said.into_iter().find(|said| said.policy == policy)?.reply?;
-    let Question { ask, .. } = &recorded.question;
-    let kind = serde_json::to_value(ask).ok()?;
-    let hook = kind.as_object()?.keys().next()?.clone();
-    let name = format!("recorded {}: {hook}", number.saturating_add(1));
-    Some(json!({ "name": name, "hook": hook, "question": recorded.question, "expect": expected(&said) }))
+    let name = format!("recorded {}: {}", number.saturating_add(1), recorded.question.hook().name());
+    Some(cases::recorded(&name, &recorded.question, &said.into()))
 }
 
-fn expected(said: &Reply) -> Value {
-    match said {
-        Reply::Abstain => json!({ "verdict": "abstain" }),
-        Reply::Allow(effects) => json!({ "verdict": "allow", "warnings": effects.warnings }),
-        Reply::Narrow(narrowing) => {
-            json!({ "verdict": "narrow", "scopes": narrowing.scopes, "ttl-s": narrowing.ttl_s })
-        }
-        Reply::Deny(denial) => json!({ "verdict": "deny", "message": denial.message }),
-    }
-}
-
-fn write(wanted: &Arguments, cases: &[Value]) -> Result<(), Failure> {
+fn write(wanted: &Arguments, settings: &Value, cases: &[Value]) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Refused(format!("{}: {error}", wanted.output.display()));
-    let text = yaml_serde::to_string(&json!({ "cases": cases })).map_err(|error| failed(&error))?;
+    let text =
+        yaml_serde::to_string(&json!({ "settings": settings, "cases": cases })).map_err(|error| failed(&error))?;
     if let Some(directory) = wanted.output.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
     }

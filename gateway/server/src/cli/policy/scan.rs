@@ -124,7 +124,7 @@ async fn single(
     let refused = |error: &dyn std::fmt::Display| Failure::Refused(format!("{what}: {error}"));
     let (component, _) = attach::component(what, Some(project), session).await?;
     let engine = attach::engine(session).await?;
-    let settings = wanted.settings.as_deref().map(super::settings).transpose()?.unwrap_or_else(|| "{}".to_owned());
+    let settings = wanted.settings.as_deref().map(attach::settings).transpose()?.unwrap_or_else(|| "{}".to_owned());
     let owner = policies::owner(Some(&project.id));
     let loading = tokio::task::spawn_blocking(move || {
         let attachment = Attachment {
