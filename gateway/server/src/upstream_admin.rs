@@ -3,7 +3,7 @@
 
 use crate::app::random;
 use crate::config;
-use crate::upstream::{Call, Pool, RequestBody, Upstream, UpstreamError};
+use crate::upstream::{Call, NextPage, Pool, RequestBody, Upstream, UpstreamError};
 use anyhow::{Context, bail};
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, Uri};
@@ -22,7 +22,7 @@ pub enum Held {
     Nothing,
     /// This repository, and perhaps more.
     Something(String),
-    /// The upstream has no catalog, so that nobody can tell.
+    /// The upstream has no catalog, or none that can be read to its end, so that nobody can tell.
     Unknown,
 }
 
@@ -70,7 +70,7 @@ impl UpstreamAdmin {
         let below = format!("{prefix}/");
         let mut path = "/v2/_catalog?n=1000".to_owned();
         for _ in 0..MAX_PAGES {
-            let answer = self.upstream.call(&self.pool, Call::new(Method::GET, path, "registry:catalog:*")).await?;
+            let answer = self.upstream.call(&self.pool, Call::new(Method::GET, path.clone(), "registry:catalog:*")).await?;
             match answer.head.status {
                 StatusCode::OK => {}
                 status if status.is_client_error() => return Ok(Held::Unknown),
@@ -82,9 +82,11 @@ impl UpstreamAdmin {
             {
                 return Ok(Held::Something(held));
             }
-            match next_page(head.headers.get(header::LINK)) {
-                Some(next) => path = next,
-                None => return Ok(Held::Nothing),
+            match self.upstream.next_page(&head.headers, &path) {
+                NextPage::At(next) => path = next,
+                NextPage::None => return Ok(Held::Nothing),
+                // What was not read may hold something.
+                NextPage::Elsewhere => return Ok(Held::Unknown),
             }
         }
         bail!("the upstream's catalog has more than {MAX_PAGES} pages")
@@ -201,11 +203,4 @@ async fn blobs(store: &dyn Store, project: &Project) -> anyhow::Result<Vec<(Repo
         }
         all.extend(batch);
     }
-}
-
-/// The path of a `Link: <…>; rel="next"`.
-fn next_page(link: Option<&HeaderValue>) -> Option<String> {
-    let (target, _) = link?.to_str().ok()?.strip_prefix('<')?.split_once('>')?;
-    let uri: Uri = target.parse().ok()?;
-    uri.path_and_query().map(|path| path.as_str().to_owned()).filter(|path| path.starts_with("/v2/_catalog"))
 }

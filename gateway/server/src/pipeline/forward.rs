@@ -18,9 +18,8 @@ use super::inspect::Payload;
 use super::reserve::Cleared;
 use super::respond::{self, Refusal};
 use crate::body::Body;
-use crate::config::PublicUrl;
 use crate::upstream::Call;
-use http::{Method, Response, Uri};
+use http::{Method, Response};
 use portcullis_oci::{Operation, RepositoryName};
 use portcullis_tenancy::Project;
 use std::sync::Arc;
@@ -117,12 +116,6 @@ impl Errand {
     /// A call for some other path of the same repository.
     fn call_to(&self, method: Method, path: String) -> Call {
         Call::new(method, path, format!("repository:{}:pull,push,delete", self.upstream_name))
-    }
-
-    /// Whether what an answer names is at the upstream's own origin.
-    fn is_upstreams(&self, uri: &Uri) -> bool {
-        let origin = self.visit.worker.app.upstream.origin();
-        uri.authority().is_none() || PublicUrl::of_uri(uri).is_some_and(|theirs| theirs == *origin)
     }
 
     /// Sends a call.
