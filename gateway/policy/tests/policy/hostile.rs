@@ -81,7 +81,14 @@ fn a_component_with_many_memories_fits_no_slot() {
     let bytes = wat::parse_str(text("many-memories").replace("INSTANCES", &instances)).unwrap();
     assert!(matches!(load(&bytes), LoadError::Slots(_)));
     let module = wrap(";; hooks: request\n(memory $second 1)");
-    assert!(matches!(load(&module), LoadError::Malformed(_)));
+    assert!(matches!(load(&module), LoadError::Structure { limit: 1, .. }));
+}
+
+/// As components in JavaScript are: what joins their modules copies from one memory to another.
+#[test]
+fn a_component_may_join_modules_that_have_a_memory_each() {
+    let bytes = wat::parse_str(text("joined")).unwrap();
+    assert!(matches!(load(&bytes), LoadError::World(_)));
 }
 
 #[test]
