@@ -70,7 +70,8 @@ impl UpstreamAdmin {
         let below = format!("{prefix}/");
         let mut path = "/v2/_catalog?n=1000".to_owned();
         for _ in 0..MAX_PAGES {
-            let answer = self.upstream.call(&self.pool, Call::new(Method::GET, path.clone(), "registry:catalog:*")).await?;
+            let answer =
+                self.upstream.call(&self.pool, Call::new(Method::GET, path.clone(), "registry:catalog:*")).await?;
             match answer.head.status {
                 StatusCode::OK => {}
                 status if status.is_client_error() => return Ok(Held::Unknown),
