@@ -5,6 +5,7 @@ mod faults;
 mod isolation;
 mod login;
 mod operation;
+mod policies;
 mod proxying;
 mod revocation;
 mod robots;

@@ -398,7 +398,7 @@ fn lookup<'a>(document: &'a DocumentMut, key: &str) -> Option<&'a Item> {
 
 /// The gateway's binary: `PORTCULLIS_BIN`, or what `cargo build` has put beside the tests.
 #[track_caller]
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("PORTCULLIS_BIN") {
         return path.into();
     }

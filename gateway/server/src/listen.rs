@@ -2,11 +2,14 @@
 //!
 //! A new connection goes to the thread that has the fewest; from then on it stays there.
 
+mod cork;
+
 use crate::app::{App, MAX_WRITES, Worker};
 use crate::config::Limits;
 use crate::pipeline;
 use crate::upstream::Pool;
 use anyhow::Context;
+use cork::Cork;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -18,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -29,9 +32,6 @@ use tokio_rustls::TlsAcceptor;
 const BACKLOG: i32 = 1024;
 /// How long to wait after an accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What an HTTP/2 connection gathers before it writes; a TLS record holds as much.
-const WRITE_BUFFER: usize = 16 * 1024;
 
 /// A connection without a request for so long is closed, at most twice as late.
 const QUIET: Duration = Duration::from_secs(120);
@@ -209,8 +209,7 @@ impl DataThread {
             Some(tls) => match timeout(limit, self.unless_draining(tls.accept(stream))).await {
                 Ok(Some(Ok(stream))) => {
                     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                        // Frames of several streams leave together, in one record and one write.
-                        self.serve(BufWriter::with_capacity(WRITE_BUFFER, stream), peer, Some(true)).await;
+                        self.serve(Cork::new(stream), peer, Some(true)).await;
                     } else {
                         self.serve(stream, peer, Some(false)).await;
                     }

@@ -4,6 +4,7 @@
 
 mod connect;
 mod login;
+mod pages;
 mod pool;
 mod redirect;
 mod relay;
@@ -11,6 +12,7 @@ mod request_body;
 
 pub use connect::Connector;
 pub use login::Login;
+pub use pages::NextPage;
 pub use pool::Pool;
 pub use redirect::Resolved;
 pub use relay::Relay;

@@ -5,7 +5,7 @@ mod content;
 
 use crate::app::random;
 use crate::config;
-use crate::upstream::{Call, Login, Pool, RequestBody, Upstream, UpstreamError};
+use crate::upstream::{Call, Login, NextPage, Pool, RequestBody, Upstream, UpstreamError};
 use anyhow::{Context, bail};
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, Uri};
@@ -24,7 +24,7 @@ pub enum Held {
     Nothing,
     /// This repository, and perhaps more.
     Something(String),
-    /// The upstream has no catalog, so that nobody can tell.
+    /// The upstream has no catalog, or none that can be read to its end, so that nobody can tell.
     Unknown,
 }
 
@@ -77,7 +77,8 @@ impl UpstreamAdmin {
         let below = format!("{prefix}/");
         let mut path = "/v2/_catalog?n=1000".to_owned();
         for _ in 0..MAX_PAGES {
-            let answer = self.upstream.call(&self.pool, Call::new(Method::GET, path, "registry:catalog:*")).await?;
+            let answer =
+                self.upstream.call(&self.pool, Call::new(Method::GET, path.clone(), "registry:catalog:*")).await?;
             match answer.head.status {
                 StatusCode::OK => {}
                 status if status.is_client_error() => return Ok(Held::Unknown),
@@ -89,9 +90,11 @@ impl UpstreamAdmin {
             {
                 return Ok(Held::Something(held));
             }
-            match next_page(head.headers.get(header::LINK), "/v2/_catalog") {
-                Some(next) => path = next,
-                None => return Ok(Held::Nothing),
+            match self.upstream.next_page(&head.headers, &path) {
+                NextPage::At(next) => path = next,
+                NextPage::None => return Ok(Held::Nothing),
+                // What was not read may hold something.
+                NextPage::Elsewhere => return Ok(Held::Unknown),
             }
         }
         bail!("the upstream's catalog has more than {MAX_PAGES} pages")
@@ -208,11 +211,4 @@ async fn blobs(store: &dyn Store, project: &Project) -> anyhow::Result<Vec<(Repo
         }
         all.extend(batch);
     }
-}
-
-/// The path of a `Link: <…>; rel="next"` that goes on with the same list.
-fn next_page(link: Option<&HeaderValue>, list: &str) -> Option<String> {
-    let (target, _) = link?.to_str().ok()?.strip_prefix('<')?.split_once('>')?;
-    let uri: Uri = target.parse().ok()?;
-    uri.path_and_query().map(|path| path.as_str().to_owned()).filter(|path| path.starts_with(list))
 }

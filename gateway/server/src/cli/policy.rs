@@ -21,6 +21,7 @@ mod test;
 use super::output::{Answer, Failure};
 use super::session::Session;
 use clap::Subcommand;
+use std::time::Duration;
 
 /// What can be done with policies.
 #[derive(Debug, Subcommand)]
@@ -99,5 +100,37 @@ fn width() -> Option<usize> {
 
 /// A size for people.
 fn size(bytes: usize) -> String {
-    if bytes < 1024 { format!("{bytes} B") } else { format!("{} KiB", bytes.div_ceil(1024)) }
+    match bytes {
+        ..1024 => format!("{bytes} B"),
+        1024..0x10_0000 => format!("{} KiB", bytes.div_ceil(1024)),
+        _ => short(format!("{:.1}", bytes as f64 / f64::from(1 << 20)), "MiB"),
+    }
+}
+
+/// A time for people.
+fn time(time: Duration) -> String {
+    let us = time.as_secs_f64() * 1e6;
+    match us {
+        ..100.0 => format!("{us:.1} µs"),
+        ..1_000.0 => format!("{us:.0} µs"),
+        _ => short(format!("{:.1}", us / 1e3), "ms"),
+    }
+}
+
+/// A number with its unit, without a decimal that says nothing.
+fn short(number: String, unit: &str) -> String {
+    format!("{} {unit}", number.strip_suffix(".0").unwrap_or(&number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        let sizes = [12, 1025, 1 << 20, 1_100_000, 32 << 20].map(size);
+        assert_eq!(sizes, ["12 B", "2 KiB", "1 MiB", "1 MiB", "32 MiB"]);
+        let times = [1_234, 12_345, 123_456, 5_000_000, 20_400_000].map(|ns| time(Duration::from_nanos(ns)));
+        assert_eq!(times, ["1.2 µs", "12.3 µs", "123 µs", "5 ms", "20.4 ms"]);
+    }
 }

@@ -101,7 +101,7 @@ async fn refuse_held_prefix(session: &Session, prefix: &str) -> Result<(), Failu
             "{upstream} lists {repository}, and what lies under {prefix}/ would become the project's; choose another --upstream-prefix, or take it over with --adopt (an upstream may go on listing what is empty)"
         ),
         Ok(Held::Unknown) => format!(
-            "{upstream} has no catalog, so nobody can tell whether it holds something under {prefix}/ that would become the project's; if it may, add --adopt"
+            "{upstream} has no catalog that can be read to its end, so nobody can tell whether it holds something under {prefix}/ that would become the project's; if it may, add --adopt"
         ),
         Err(error) => format!(
             "{upstream} could not be asked whether it holds something under {prefix}/ ({error:#}); run `portcullis doctor`, or skip the question with --adopt"

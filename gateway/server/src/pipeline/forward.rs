@@ -19,10 +19,9 @@ use super::reserve::Cleared;
 use super::respond::{self, Refusal};
 use super::screen::{Leave, Seen};
 use crate::body::Body;
-use crate::config::PublicUrl;
 use crate::tag_lock::TagLocks;
 use crate::upstream::Call;
-use http::{Method, Response, Uri};
+use http::{Method, Response};
 use portcullis_oci::{Operation, RepositoryName, Tag};
 use portcullis_tenancy::Project;
 use std::sync::Arc;
@@ -122,12 +121,6 @@ impl Errand {
     /// A call for some other path of the same repository.
     fn call_to(&self, method: Method, path: String) -> Call {
         Call::new(method, path, format!("repository:{}:pull,push,delete", self.upstream_name))
-    }
-
-    /// Whether what an answer names is at the upstream's own origin.
-    fn is_upstreams(&self, uri: &Uri) -> bool {
-        let origin = self.visit.worker.app.upstream.origin();
-        uri.authority().is_none() || PublicUrl::of_uri(uri).is_some_and(|theirs| theirs == *origin)
     }
 
     /// Sends a call.

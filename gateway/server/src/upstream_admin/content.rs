@@ -1,7 +1,7 @@
 //! Content for commands: what lies upstream is listed, fetched with its digests checked, and put there.
 
-use super::{MAX_PAGES, UpstreamAdmin, next_page};
-use crate::upstream::{Call, MAX_WHOLE_BODY, RequestBody};
+use super::{MAX_PAGES, UpstreamAdmin};
+use crate::upstream::{Call, MAX_WHOLE_BODY, NextPage, RequestBody};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -130,16 +130,17 @@ impl UpstreamAdmin {
     async fn pages<T: DeserializeOwned>(&self, list: &str, scope: &str) -> anyhow::Result<Vec<T>> {
         let (mut pages, mut path) = (Vec::new(), format!("{list}?n=1000"));
         for _ in 0..MAX_PAGES {
-            let (head, body) = self.ask(Call::new(Method::GET, path, scope)).await?;
+            let (head, body) = self.ask(Call::new(Method::GET, path.as_str(), scope)).await?;
             match head.status {
                 StatusCode::OK => {}
                 status if status.is_client_error() => return Ok(pages),
                 status => bail!("the registry answered {} to {list}", status.as_u16()),
             }
             pages.push(serde_json::from_slice(&body).with_context(|| format!("{list} is no list"))?);
-            match next_page(head.headers.get(header::LINK), list) {
-                Some(next) => path = next,
-                None => return Ok(pages),
+            match self.upstream.next_page(&head.headers, &path) {
+                NextPage::At(next) => path = next,
+                NextPage::None => return Ok(pages),
+                NextPage::Elsewhere => bail!("{list} goes on where it should not"),
             }
         }
         bail!("{list} has more than {MAX_PAGES} pages")

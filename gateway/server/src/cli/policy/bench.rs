@@ -3,7 +3,7 @@
 use super::cases::{self, Case, Verdict};
 use super::directory::Place;
 use super::guest::{self, Refused};
-use super::{size, width};
+use super::{size, time, width};
 use crate::cli::output::{Answer, Failure};
 use crate::cli::table::{self, Column};
 use portcullis_policy::question::{Hook, Question};
@@ -65,10 +65,11 @@ struct Row {
 pub(super) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let place = &arguments.place;
     let usual = place.settings()?;
-    let directory = place.directory.join("cases");
+    let directory = place.within("cases");
     let cases = if directory.is_dir() { cases::read(&[directory])? } else { Vec::new() };
     let (bytes, program) = guest::load_from(place)?;
-    let subjects = subjects(arguments, &program, cases, usual.as_ref())?;
+    let hooks = place.hooks(&program, usual.as_ref())?;
+    let subjects = subjects(arguments, &hooks, cases, usual.as_ref())?;
     let counting = guest::load_for_fuel(bytes).map_err(refused)?;
     let rows: Vec<Row> = subjects
         .into_iter()
@@ -77,11 +78,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     Ok(answer(&rows, &program))
 }
 
-/// The case that was named; or, of each hook that the policy names, the first case that its settings let come so far, else
+/// The case that was named; or, of each hook, the first case that its settings let come so far, else
 /// the smoke call's question.
 fn subjects(
     arguments: &Arguments,
-    program: &Program,
+    hooks: &[Hook],
     cases: Vec<Case>,
     usual: Option<&Value>,
 ) -> Result<Vec<Subject>, Failure> {
@@ -99,11 +100,11 @@ fn subjects(
     let mut subjects: Vec<Subject> = Vec::new();
     for case in cases.into_iter().filter(|case| case.expect.verdict != Verdict::InvalidSettings) {
         let hook = case.question.hook();
-        if program.is_asked_at(hook) && !subjects.iter().any(|subject| subject.hook == hook) {
+        if hooks.contains(&hook) && !subjects.iter().any(|subject| subject.hook == hook) {
             subjects.push(subject(case));
         }
     }
-    for hook in Hook::ALL.into_iter().filter(|hook| program.is_asked_at(*hook)) {
+    for hook in hooks.iter().copied() {
         if !subjects.iter().any(|subject| subject.hook == hook) {
             let name = "(an ordinary question)".to_owned();
             subjects.push(Subject { hook, name, settings: usual.cloned(), question: smoke_question(hook) });
@@ -111,7 +112,7 @@ fn subjects(
     }
     subjects.sort_by_key(|subject| subject.hook);
     if subjects.is_empty() {
-        return Err(Failure::Refused("the policy names no hook: it is never asked".to_owned()));
+        return Err(Failure::Refused("it names no hook: a gateway never asks it".to_owned()));
     }
     Ok(subjects)
 }
@@ -176,28 +177,7 @@ fn refused(error: LoadError) -> Failure {
     Failure::Refused(error.to_string())
 }
 
-/// A time for people, to three figures or so.
-pub(super) fn time(time: Duration) -> String {
-    let us = us(time);
-    match us {
-        ..100.0 => format!("{us:.1} µs"),
-        ..10_000.0 => format!("{us:.0} µs"),
-        _ => format!("{:.0} ms", us / 1e3),
-    }
-}
-
 fn us(time: Duration) -> f64 {
     // Nanoseconds and no less.
     (time.as_secs_f64() * 1e9).round() / 1e3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_three_figures_or_so() {
-        let shown = [1_234_u64, 12_345, 123_456, 5_000_000, 20_000_000].map(|ns| time(Duration::from_nanos(ns)));
-        assert_eq!(shown, ["1.2 µs", "12.3 µs", "123 µs", "5000 µs", "20 ms"]);
-    }
 }

@@ -1,9 +1,8 @@
 //! `policy check`: whether a gateway would take a policy, point by point, under the default limits.
 
-use super::bench::time;
 use super::directory::{Place, PolicyFile};
 use super::inspect::{hooks, plain_list, wants};
-use super::{guest, size};
+use super::{guest, size, time};
 use crate::cli::doctor::{Finding, answer};
 use crate::cli::output::{Answer, Failure};
 use portcullis_policy::question::Hook;

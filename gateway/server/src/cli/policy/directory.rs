@@ -2,7 +2,8 @@
 
 use crate::cli::output::Failure;
 use clap::ValueEnum;
-use portcullis_policy::plain;
+use portcullis_policy::question::Hook;
+use portcullis_policy::{Program, plain};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -86,9 +87,14 @@ impl Place {
         Self { directory: directory.to_owned(), component: None, settings: None }
     }
 
+    /// A path in the directory, as short as it can be shown.
+    pub(super) fn within(&self, path: impl AsRef<Path>) -> PathBuf {
+        if self.directory == Path::new(".") { path.as_ref().to_owned() } else { self.directory.join(path) }
+    }
+
     /// `policy.yaml`; none where there is none.
     pub(super) fn policy_file(&self) -> Result<Option<PolicyFile>, Failure> {
-        let file = self.directory.join("policy.yaml");
+        let file = self.within("policy.yaml");
         if file.is_file() { read_yaml(&file).map(Some) } else { Ok(None) }
     }
 
@@ -109,7 +115,7 @@ impl Place {
         }
         let policy = self.needs_policy_file()?;
         if let Some(component) = &policy.component {
-            return Ok(self.directory.join(component));
+            return Ok(self.within(component));
         }
         if let Some(shipped) = policy.lang.shipped() {
             return find_shipped(shipped);
@@ -121,14 +127,24 @@ impl Place {
         Err(Failure::Refused(format!("{} is not there: `portcullis policy build` makes it", built.display())))
     }
 
+    /// The hooks at which the policy answers with these settings: the shipped policies whose settings are rules name all
+    /// hooks, and the settings say which of them the rule is for.
+    pub(super) fn hooks(&self, program: &Program, settings: Option<&Value>) -> Result<Vec<Hook>, Failure> {
+        let named = |hook: &Hook| program.is_asked_at(*hook);
+        let rule = self.policy_file()?.is_some_and(|policy| policy.lang.shipped().is_some());
+        let list = settings.and_then(|settings| settings.get("hooks")?.as_array()).filter(|_| rule);
+        let ruled = |hook: &Hook| list.is_none_or(|list| list.iter().any(|name| name == hook.name()));
+        Ok(Hook::ALL.into_iter().filter(named).filter(ruled).collect())
+    }
+
     /// What `build` makes.
     pub(super) fn built(&self, policy: &PolicyFile) -> PathBuf {
-        self.directory.join(format!("{}.wasm", policy.name))
+        self.within(format!("{}.wasm", policy.name))
     }
 
     /// The settings: what was named, else `settings.yaml` where it is there.
     pub(super) fn settings(&self) -> Result<Option<Value>, Failure> {
-        let usual = self.directory.join("settings.yaml");
+        let usual = self.within("settings.yaml");
         let file = match &self.settings {
             Some(file) => file,
             None if usual.is_file() => &usual,
@@ -145,9 +161,9 @@ impl Place {
         }
         let built = modified(&self.built(&policy))?;
         let sources = match policy.lang {
-            Language::Js => vec![self.directory.join("policy.js")],
+            Language::Js => vec![self.within("policy.js")],
             Language::Python => files(&self.directory, "py"),
-            _ => files(&self.directory.join("src"), "rs"),
+            _ => files(&self.within("src"), "rs"),
         };
         sources.into_iter().find(|source| modified(source).is_some_and(|changed| changed > built))
     }

@@ -38,7 +38,7 @@ struct Policies<'a> {
 
 pub(super) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let place = &arguments.place;
-    let usual_cases = [place.directory.join("cases")];
+    let usual_cases = [place.within("cases")];
     let places = if arguments.cases.is_empty() { &usual_cases[..] } else { &arguments.cases };
     let cases = cases::read(places)?;
     if cases.is_empty() {
@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let settings = place.settings()?;
     let (_, program) = guest::load_from(place)?;
     let mut policies = Policies { program: &program, usual: settings.as_ref(), made: HashMap::new() };
-    let mut coverage = Coverage::of(&program);
+    let mut coverage = Coverage::at(place.hooks(&program, settings.as_ref())?);
     let mut all = Vec::new();
     for case in &cases {
         let (found, differences) = policies.run(case);

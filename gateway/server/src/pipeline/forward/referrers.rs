@@ -5,8 +5,8 @@ use super::Errand;
 use super::mapping::refusal;
 use crate::body::Body;
 use crate::pipeline::respond::Refusal;
-use crate::upstream::UpstreamError;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
+use crate::upstream::{NextPage, UpstreamError};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use portcullis_oci::manifest::media_type::{self, OCI_INDEX};
 use portcullis_oci::{Digest, Operation, Reference, Tag};
 use portcullis_tenancy::ledger::RecordedManifest;
@@ -151,25 +151,12 @@ async fn upstreams(errand: &Errand, digest: &Digest, page: &mut Page<'_>) -> Res
         }
         let (head, body) = answer.whole().await?;
         entries(&body)?.into_iter().for_each(|entry| page.offer(entry));
-        match next_page(errand, &head.headers, &path) {
-            Some(next) => path = next,
-            None => return Ok(true),
+        match errand.visit.worker.app.upstream.next_page(&head.headers, &path) {
+            NextPage::At(next) => path = next,
+            NextPage::None | NextPage::Elsewhere => return Ok(true),
         }
     }
     Err(UpstreamError::Odd(format!("its referrers have more than {MAX_PAGES} pages")).into())
-}
-
-/// Where the upstream's list goes on: at its own origin, the same path with another query (RFC 8288).
-fn next_page(errand: &Errand, headers: &HeaderMap, path: &str) -> Option<String> {
-    let link = headers.get(header::LINK)?.to_str().ok()?;
-    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    if !parameters.contains("rel=\"next\"") && !parameters.contains("rel=next") {
-        return None;
-    }
-    let target = target.parse::<Uri>().ok()?;
-    let same_path = Some(target.path()) == path.split('?').next();
-    let next = target.path_and_query()?.as_str();
-    (errand.is_upstreams(&target) && same_path && next != path).then(|| next.to_owned())
 }
 
 /// What is on record.

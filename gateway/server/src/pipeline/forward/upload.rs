@@ -265,7 +265,7 @@ fn upstream_location(errand: &Errand, answer: &Answer) -> Result<Box<str>, Refus
     let prefix = format!("/v2/{}/blobs/uploads/", errand.upstream_name);
     let location = answer.head.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()?.parse::<Uri>().ok());
     location
-        .filter(|uri| errand.is_upstreams(uri))
+        .filter(|uri| errand.visit.worker.app.upstream.is_own(uri))
         .filter(|uri| {
             uri.path().strip_prefix(&prefix).is_some_and(|session| !session.is_empty() && !session.contains('/'))
         })

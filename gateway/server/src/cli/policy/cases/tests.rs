@@ -57,8 +57,8 @@ fn a_recorded_question_is_a_case() {
     for hook in Hook::ALL {
         let question = smoke_question(hook);
         let said = Said::from(Reply::Deny(Denial { message: "no".to_owned(), ..Denial::default() }));
-        let written = recorded("as it was", &question, Some(&json!({ "max": 1 })), &said);
-        let read = cases(&json!({ "cases": [written] }).to_string()).unwrap();
+        let written = recorded("as it was", &question, &said);
+        let read = cases(&json!({ "settings": { "max": 1 }, "cases": [written] }).to_string()).unwrap();
         assert_eq!(read[0].question, question, "{hook:?}");
         assert_eq!(read[0].settings, Some(json!({ "max": 1 })));
         assert!(read[0].expect.compare(&Ok(said)).is_empty());

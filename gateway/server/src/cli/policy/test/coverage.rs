@@ -1,7 +1,6 @@
 //! Which of what a policy could say is said in some case: every verdict of every hook that it names, and refused settings.
 
 use super::Verdict;
-use portcullis_policy::Program;
 use portcullis_policy::question::Hook;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -14,11 +13,8 @@ pub(super) struct Coverage {
 }
 
 impl Coverage {
-    pub(super) fn of(program: &Program) -> Self {
-        Self::at(Hook::ALL.into_iter().filter(|hook| program.is_asked_at(*hook)).collect())
-    }
-
-    fn at(hooks: Vec<Hook>) -> Self {
+    /// Nothing is reached yet of what can be said at these hooks.
+    pub(super) fn at(hooks: Vec<Hook>) -> Self {
         Self { hooks, reached: BTreeSet::new() }
     }
 

@@ -45,18 +45,18 @@ fn another_kind_of_subject_is_nobody_in_particular() {
 
 #[test]
 fn a_target_has_a_tag_or_a_digest() {
-    let target = |yaml| Target::from(read::<What>(yaml));
-    assert_eq!((target("{}").repository, target("{}").tags), ("acme/app".to_owned(), vec!["latest".to_owned()]));
+    let target = |yaml: &str| Target::from(read::<What>(yaml));
+    assert_eq!((target("{}").repository.as_str(), target("{}").tags), ("acme/app", vec!["latest".to_owned()]));
     assert!(target("digest: sha256:00").tags.is_empty());
     assert_eq!(target("{ digest: sha256:00, tags: [v1] }").tags, ["v1"]);
 }
 
 #[test]
 fn a_request_has_its_operations_method_and_a_target() {
-    let request = |yaml| Request::from(read::<Ask>(yaml));
+    let request = |yaml: &str| Request::from(read::<Ask>(yaml));
     let usual = request("{}");
     assert_eq!((usual.operation, usual.method.as_str()), (Operation::ManifestPull, "GET"));
-    assert_eq!((usual.target.unwrap().repository.as_str(), usual.length), ("acme/app", None));
+    assert_eq!((usual.target.map(|target| target.repository), usual.length), (Some("acme/app".to_owned()), None));
     assert!(usual.headers.is_empty());
     assert_eq!(request("operation: ping").target, None);
     for (operation, method) in [

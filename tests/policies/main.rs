@@ -1,0 +1,4 @@
+//! Policies: how they are written, with components that were really built.
+
+mod authoring;
+mod guests;
