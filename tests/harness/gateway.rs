@@ -225,6 +225,22 @@ impl Gateway {
         self.command(args).succeeds()
     }
 
+    /// Attaches a policy to a project, or with `--platform` in its place to all: a file, its settings, and further options
+    /// such as `["--name", "gate", "--mode", "monitor"]`.
+    #[track_caller]
+    pub fn attach(&self, owner: &str, component: &Path, settings: serde_json::Value, options: &[&str]) -> Output {
+        self.attaching(owner, component, settings, options).succeeds()
+    }
+
+    /// The same as a command that is still to be run.
+    #[track_caller]
+    pub fn attaching(&self, owner: &str, component: &Path, settings: serde_json::Value, options: &[&str]) -> Run {
+        let settings = settings.to_string();
+        let file = self.directory.path().join(format!("settings-{}.json", crate::guest::name_of(settings.as_bytes())));
+        crate::guest::write_whole(&file, settings.as_bytes());
+        self.command(&["policy", "attach", owner]).arg(component).arg("--settings").arg(file).args(options)
+    }
+
     /// Makes a project with a robot for each role.
     #[track_caller]
     pub fn persona(&self, project: &str) -> Persona {

@@ -6,6 +6,7 @@ pub mod command;
 pub mod faults;
 pub mod gate;
 pub mod gateway;
+pub mod guest;
 pub mod http;
 pub mod image;
 pub mod machine;

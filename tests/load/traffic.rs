@@ -1,0 +1,92 @@
+//! Requests at a rate of their own, whatever becomes of the ones before; and how long they took.
+
+use portcullis_tests::http::{Credentials, Http, Response, block_on};
+use std::time::{Duration, Instant};
+
+/// What one tenant asks for again and again.
+#[derive(Clone)]
+pub(crate) struct Traffic {
+    pub(crate) http: Http,
+    pub(crate) path: String,
+    pub(crate) who: Credentials,
+}
+
+/// What became of requests: each has an answer, and a time from when it was due.
+#[derive(Default)]
+pub(crate) struct Answers(Vec<(u16, Duration)>);
+
+impl Traffic {
+    async fn once(self) -> Result<Response, String> {
+        self.http.get(&self.path).with(&self.who).answer().await
+    }
+
+    /// So many requests a second for so long; a task of its own for each, so that a late answer delays no other request.
+    pub(crate) async fn at_rate(self, per_s: f64, time: Duration) -> Answers {
+        let begun = tokio::time::Instant::now();
+        let mut tasks = Vec::new();
+        for number in 0..u32::MAX {
+            let offset = Duration::from_secs_f64(f64::from(number) / per_s);
+            if offset >= time {
+                break;
+            }
+            let due = begun + offset;
+            tokio::time::sleep_until(due).await;
+            let this = self.clone();
+            tasks.push(tokio::spawn(async move {
+                let answer = this.once().await.unwrap_or_else(|error| panic!("no answer: {error}"));
+                (answer.status, due.elapsed())
+            }));
+        }
+        let mut answers = Answers::default();
+        for task in tasks {
+            answers.0.push(task.await.expect("every request has an answer"));
+        }
+        answers
+    }
+
+    /// Requests a second with so many under way at once.
+    pub(crate) fn capacity(&self, at_once: usize, time: Duration) -> f64 {
+        let begun = Instant::now();
+        let counts = block_on(async {
+            let workers: Vec<_> = (0..at_once)
+                .map(|_| {
+                    let this = self.clone();
+                    tokio::spawn(async move {
+                        let mut count = 0_u32;
+                        while begun.elapsed() < time {
+                            let answer = this.clone().once().await.unwrap_or_else(|e| panic!("no answer: {e}"));
+                            assert_eq!(answer.status, 200, "{answer}");
+                            count += 1;
+                        }
+                        count
+                    })
+                })
+                .collect();
+            let mut counts = Vec::new();
+            for worker in workers {
+                counts.push(worker.await.expect("every request has an answer"));
+            }
+            counts
+        });
+        f64::from(counts.iter().sum::<u32>()) / begun.elapsed().as_secs_f64()
+    }
+}
+
+impl Answers {
+    /// How many there are with this status.
+    pub(crate) fn with(&self, status: u16) -> usize {
+        self.0.iter().filter(|(one, _)| *one == status).count()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The time within which 99 of 100 had their answer.
+    pub(crate) fn p99(&self) -> Duration {
+        let mut times: Vec<Duration> = self.0.iter().map(|(_, time)| *time).collect();
+        times.sort_unstable();
+        times.get(times.len() * 99 / 100).or(times.last()).copied().unwrap_or_default()
+    }
+}
