@@ -16,6 +16,7 @@ fn failure(name: &str) -> FailureKind {
     let failure = ran.result.unwrap_err();
     assert_eq!(again.result.unwrap_err().kind, failure.kind, "it ends the same way each time");
     assert!(failure.message.len() <= 512 && !failure.message.contains('\n'), "{}", failure.message);
+    assert!(!failure.message.is_empty() && !failure.message.contains("backtrace"), "{}", failure.message);
     failure.kind
 }
 
