@@ -34,7 +34,7 @@ pub use evaluate::{Answer, Counts, Heard, Refusal, Verdict, check_reply};
 pub use limits::{
     CallLimits, ChainLimits, Class, ClassLimits, Limits, PerClass, SettingsLimits, Stop, StructureLimits,
 };
-pub use measure::{Measured, measure_fresh, measure_reused};
+pub use measure::{Measured, Steps, measure_fresh, measure_reused, measure_steps};
 pub use policy::{Policy, Ran, Reuse, Spent};
 pub use program::Program;
 pub use smoke::question as smoke_question;

@@ -23,6 +23,34 @@ pub struct Measured {
     pub class: Class,
 }
 
+/// Where the time of a call in a fresh instance goes: the median of each step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steps {
+    /// The making of the instance.
+    pub instance: Duration,
+    /// `configure`.
+    pub configure: Duration,
+    /// The question: written into the guest's memory, thought about, its answer read.
+    pub ask: Duration,
+    /// The instance is taken apart.
+    pub end: Duration,
+}
+
+/// Asks the question so many times, each in a fresh instance, and looks at the clock between the steps.
+pub fn measure_steps(policy: &Policy, question: &Question, calls: u32) -> Result<Steps, Failure> {
+    let mut steps: [Vec<Duration>; 4] = Default::default();
+    for _ in 0..calls.max(1) {
+        for (all, one) in steps.iter_mut().zip(policy.run_in_steps(question)?) {
+            all.push(one);
+        }
+    }
+    let [instance, configure, ask, end] = steps.map(|mut times| {
+        times.sort_unstable();
+        times.get(times.len() >> 1).copied().unwrap_or_default()
+    });
+    Ok(Steps { instance, configure, ask, end })
+}
+
 /// Asks the question so many times, each in a fresh instance, after a few calls to warm up.
 pub fn measure_fresh(policy: &Policy, question: &Question, calls: u32) -> Result<Measured, Failure> {
     measure(policy, calls, || policy.run_fresh(question))

@@ -172,6 +172,19 @@ impl Policy {
         }
     }
 
+    /// One fresh call with its steps timed: instance, `configure`, question, end.
+    pub(crate) fn run_in_steps(&self, question: &Question) -> Result<[Duration; 4], Failure> {
+        let begun = Instant::now();
+        let mut running = self.program.start(&self.limits, self.limits.cpu)?;
+        let made = Instant::now();
+        running.configure(&self.settings)?.map_err(|problem| Failure::new(FailureKind::Trap, problem))?;
+        let configured = Instant::now();
+        running.ask(question)?;
+        let asked = Instant::now();
+        drop(running);
+        Ok([made - begun, configured - made, asked - configured, asked.elapsed()])
+    }
+
     fn try_configure(&self, kept: bool) -> Result<Spent, LoadError> {
         let failed = |failure: Failure| LoadError::Settings(vec![format!("`configure` failed: {failure}")]);
         let mut running = self.program.start(&self.limits, self.limits.configure_cpu).map_err(failed)?;

@@ -6,6 +6,7 @@
 mod content;
 mod gate;
 mod load;
+mod policy;
 mod push;
 mod report;
 mod stage;
@@ -28,6 +29,9 @@ use std::time::Duration;
 /// How to measure.
 #[derive(clap::Args)]
 pub struct Options {
+    /// What to measure
+    #[arg(value_enum, default_value_t = What::Gateway)]
+    what: What,
     /// One round of short runs, to see whether everything works; no report is written
     #[arg(long)]
     quick: bool,
@@ -40,6 +44,14 @@ pub struct Options {
     /// A gateway that was built before, instead of building it; no report is written
     #[arg(long)]
     gateway: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// The gateway beside HAProxy
+    Gateway,
+    /// What policies cost: a call, a load, a deployment
+    Policy,
 }
 
 /// One piece of work, done by all contestants in turns.
@@ -97,8 +109,11 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Measures, prints what came out, and writes it down.
 pub fn run(options: &Options) -> Result<()> {
-    ensure(Purpose::Bench)?;
     let root = workspace()?;
+    if options.what == What::Policy {
+        return policy::run(&root, options.quick);
+    }
+    ensure(Purpose::Bench)?;
     let binary = match &options.gateway {
         Some(binary) => binary.canonicalize().with_context(|| binary.display().to_string())?,
         None => build(&root)?,

@@ -80,11 +80,12 @@ impl Meter {
         self.memory
     }
 
-    /// CPU time since the start: asked of the kernel where the call lived to see a tick, else its wall time.
+    /// CPU time since the start: asked of the kernel where the call lived to see a tick, else its wall time. What is longer than
+    /// a tick, though the guest saw none, was spent waiting for the processor.
     pub(crate) fn spent(&self) -> Duration {
         match self.first_tick {
             Some((clock, before)) => thread_cpu().saturating_sub(clock).saturating_add(before),
-            None => self.started.elapsed(),
+            None => self.started.elapsed().min(TICK),
         }
     }
 
@@ -142,4 +143,19 @@ impl ResourceLimiter for Meter {
 /// The CPU time of this thread.
 fn thread_cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Meter, TICK};
+    use crate::limits::CallLimits;
+    use std::time::Duration;
+
+    #[test]
+    fn what_was_preempted_without_seeing_a_tick_is_not_charged_for_it() {
+        let mut meter = Meter::new(&CallLimits::default(), 0, Duration::from_millis(5));
+        meter.started = meter.started.checked_sub(Duration::from_secs(1)).unwrap();
+        assert_eq!(meter.spent(), TICK);
+        assert!(meter.wall() >= Duration::from_secs(1));
+    }
 }

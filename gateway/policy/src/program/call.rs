@@ -173,7 +173,7 @@ impl Running<'_> {
 /// What a call used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
-    /// CPU time, to within a tick of one millisecond; for a call shorter than that its wall time.
+    /// CPU time, to within a tick of one millisecond; for a call shorter than that its wall time, as far as it is shorter.
     pub cpu: Duration,
     /// Wall time.
     pub wall: Duration,

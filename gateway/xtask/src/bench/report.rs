@@ -234,7 +234,7 @@ fn table(head: &[&str], rows: &[Vec<String>], left: usize) -> String {
     line(&head) + &rule + &rows.iter().map(line).collect::<String>()
 }
 
-fn processor() -> Result<String> {
+pub(super) fn processor() -> Result<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo")?;
     let model = text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(':'));
     Ok(model.map_or("unknown", |(_, model)| model).trim().to_owned())
