@@ -26,9 +26,11 @@ struct Street {
 impl Street {
     /// acme has this guest, and globex one that does no harm.
     fn with(guest: &str) -> Street {
-        // A rest of a second at most: the loop is let in again and again.
+        // A rest of a second at most: the loop is let in again and again. And however busy the machine is, no guest is
+        // refused for having waited.
         let scene = Scene::with(|builder| {
-            builder.set("server.tls", "off").set("tokens.life_s", 3600).set("policies.breaker_rest_max_s", 1)
+            let often = builder.set("policies.breaker_rest_max_s", 1).set("tokens.life_s", 3600);
+            often.set("server.tls", "off").set("policies.hard_stop_ms", 10_000)
         });
         let image = Manifest::image(1, 100);
         let [noisy, quiet] = [("acme", &scene.acme), ("globex", &scene.globex)].map(|(project, persona)| {

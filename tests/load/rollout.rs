@@ -189,7 +189,9 @@ fn read(answer: &Response, hooks: usize) -> Result<Shown, String> {
 /// So many changes for each of two tenants, under load.
 fn roll_out(changes: u32) {
     let scene = Scene::with(|builder| {
-        builder.set("server.tls", "off").set("tokens.life_s", 3600).set("policies.component_bytes", 64 * 1024)
+        // However busy the machine is, no guest is refused for having waited.
+        let patient = builder.set("policies.hard_stop_ms", 10_000).set("tokens.life_s", 3600);
+        patient.set("server.tls", "off").set("policies.component_bytes", 64 * 1024)
     });
     let mut office = scene.gateway.second_node();
     office.set("policies.component_bytes", 1024 * 1024);
@@ -232,6 +234,7 @@ fn roll_out(changes: u32) {
                 let (over, office, guests, memory) = (&over, &office, &guests, &memory);
                 let id = scene.gateway.id();
                 scope.spawn(move || {
+                    let _ending = Ending(over);
                     for number in (1..=changes).take_while(|_| !over.load(Ordering::Relaxed)) {
                         tenant.change(office, guests, number, probe);
                         memory.lock().unwrap().push(resident_kib(id));
@@ -251,6 +254,17 @@ fn roll_out(changes: u32) {
         assert!(counted.iter().all(|count| *count > 0), "{counted:?}: not all of it was seen");
     }
     level(&memory.into_inner().unwrap());
+}
+
+/// Ends everything where its thread fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Memory at the end is what it was when a third was done; the highest of some readings each, for one alone is chance.

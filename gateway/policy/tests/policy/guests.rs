@@ -4,6 +4,7 @@
 #[path = "../../../../policies-wasm/hostile/guest.rs"]
 mod guest;
 
+#[allow(unused_imports)] // as above
 pub(crate) use guest::{hostile, text, wrap};
 use portcullis_policy::question::{Ask, Context, Operation, Question, Request, Scope, Target, TokenRequest};
 use portcullis_policy::{Engine, Limits, Options, Policy, Program};
