@@ -270,9 +270,9 @@ impl Drop for Ending<'_> {
 /// Memory at the end is what it was when a third was done; the highest of some readings each, for one alone is chance.
 fn level(readings: &[u64]) {
     let highest = |of: &[u64]| of.iter().copied().max().unwrap_or_default();
-    let some = readings.len() / 6;
-    let (warm, end) = (highest(&readings[some..some * 2]), highest(&readings[readings.len() - some..]));
-    println!("load: {} changes, {warm} KiB resident when a third was done, {end} KiB at the end", readings.len());
+    let sixths: Vec<u64> = readings.chunks(readings.len().div_ceil(6)).map(highest).collect();
+    println!("load: {} changes, KiB resident at most in each sixth: {sixths:?}", readings.len());
+    let (warm, end) = (sixths[1], sixths[5]);
     assert!(end <= warm + TOLERANCE_KIB, "memory grew from {warm} to {end} KiB: {readings:?}");
 }
 
