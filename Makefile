@@ -1,6 +1,6 @@
-# The two commands of this house, and the two that take longer. What they do is in gateway/xtask.
+# The two commands of this house, and those that take longer or are seldom wanted. What they do is in gateway/xtask.
 
-.PHONY: run test test-all bench compiler
+.PHONY: run test test-all test-languages policies bench compiler
 
 run: compiler
 	@cargo xtask run
@@ -10,6 +10,13 @@ test: compiler
 
 test-all: compiler
 	@cargo xtask test --all
+
+# Policies in JavaScript and Python: needs npm and python3. A part of test-all.
+test-languages: compiler
+	@cargo xtask languages --test
+
+policies: compiler
+	@cargo xtask policies
 
 bench: compiler
 	@cargo xtask bench

@@ -6,13 +6,16 @@ mod throwaways;
 
 use http::Method;
 use portcullis_tests::faults::{Answer, Faults, Seen};
+use portcullis_tests::gate::Gate;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::http::Credentials;
 use portcullis_tests::image::{IMAGE, INDEX, Manifest};
 use portcullis_tests::registry::Registry;
 use portcullis_tests::repository::Repository;
-use portcullis_tests::scene::{House, Scene};
+use portcullis_tests::scene::{House, Scene, within};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 fn bare(registry: &Registry, name: &str) -> Repository {
     Repository::new(&registry.http(), name, &Credentials::None)
@@ -24,6 +27,38 @@ fn is_throwaway_put(seen: &Seen) -> bool {
 
 fn is_delete_by_digest(seen: &Seen) -> bool {
     seen.method == "DELETE" && seen.path().contains("/manifests/sha256:")
+}
+
+/// A registry, and before it a gate that deletions by digest wait at.
+struct Gated {
+    registry: Registry,
+    upstream: Faults,
+    gate: Arc<Gate>,
+}
+
+impl Gated {
+    fn start() -> Gated {
+        let registry = Registry::start();
+        let gate = Arc::new(Gate::default());
+        let hold = gate.clone();
+        let upstream = Faults::before(&registry.url(), move |seen| {
+            if is_delete_by_digest(seen) {
+                hold.pass();
+            }
+            None
+        });
+        Gated { registry, upstream, gate }
+    }
+}
+
+/// Waits until the gateway has so many requests that are not answered yet.
+#[track_caller]
+fn wait_until_in_flight(gateway: &Gateway, requests: usize) {
+    let (management, wanted) = (gateway.management(), format!("portcullis_requests_in_flight {requests}\n"));
+    within(Duration::from_secs(30), || {
+        let metrics = management.get("/metrics").send();
+        String::from_utf8_lossy(&metrics.body).contains(&wanted).then_some(())
+    });
 }
 
 #[test]
@@ -152,4 +187,46 @@ fn a_deletion_by_digest_takes_every_tag_along() {
     assert_eq!(repository.tags(), ["2.0"]);
     repository.pull("2.0", &other);
     repository.delete(image.digest()).refused(404, "MANIFEST_UNKNOWN");
+}
+
+#[test]
+fn a_push_of_a_tag_from_before_the_gateway_waits_while_its_manifest_is_deleted() {
+    let Gated { registry, upstream, gate } = Gated::start();
+    let (old, new) = (Manifest::image(1, 100), Manifest::image(1, 100));
+    bare(&registry, "acme/app").push("1.0", &old);
+    let house = House::open(Gateway::before(&upstream.url()));
+    let repository = house.acme("app");
+    repository.push(new.digest(), &new);
+    let deleting = {
+        let (repository, old) = (repository.clone(), old.digest().to_owned());
+        std::thread::spawn(move || repository.delete(&old))
+    };
+    upstream.wait_for(is_delete_by_digest);
+    let pushing = {
+        let (repository, new) = (repository.clone(), new.clone());
+        std::thread::spawn(move || repository.put_manifest("1.0", &new))
+    };
+    wait_until_in_flight(&house.gateway, 2);
+    // Pushes that came later and need not wait are done: one that does not wait would be as well.
+    for later in ["2.0", "3.0", "4.0"] {
+        repository.put_manifest(later, &new).expect(201);
+    }
+    let overtook = upstream.seen().iter().any(|seen| seen.method == "PUT" && seen.path().ends_with("/1.0"));
+    assert!(!overtook, "the push overtook the deletion");
+    gate.open();
+    deleting.join().expect("no panic").expect(202);
+    pushing.join().expect("no panic").expect(201);
+    repository.pull("1.0", &new);
+    repository.manifest(old.digest()).refused(404, "MANIFEST_UNKNOWN");
+}
+
+#[test]
+fn a_manifest_is_deleted_where_the_upstream_lists_no_tags() {
+    let upstream = Faults::scripted(|seen| match seen.method.as_str() {
+        "DELETE" => Answer::status(202),
+        _ if seen.path().ends_with("/tags/list") => Answer::status(404),
+        _ => Answer::status(200),
+    });
+    let house = House::open(Gateway::before(&upstream.url()));
+    house.acme("app").delete(Manifest::image(1, 100).digest()).expect(202);
 }

@@ -67,7 +67,8 @@ impl Builder {
         for (key, value) in [
             ("server.public_url", Value::from(&origin)),
             ("server.listen", SocketAddr::new(self.address, self.port).to_string().into()),
-            ("management.listen", "127.0.0.1:0".into()),
+            // Known beforehand, so that commands can ask it.
+            ("management.listen", format!("127.0.0.1:{}", free_port()).into()),
         ] {
             if lookup(&self.document, key).is_none() {
                 set(&mut self.document, key, value);
@@ -146,9 +147,9 @@ impl Gateway {
         let key = self.directory.path().join("data/master.key");
         std::fs::copy(key, data.join("master.key")).expect("the first node has served");
         let mut document = self.document.clone();
-        for key in ["public_url", "listen"] {
-            let server = document.get_mut("server").and_then(Item::as_table_like_mut);
-            server.expect("it has that section").remove(key);
+        for (section, key) in [("server", "public_url"), ("server", "listen"), ("management", "listen")] {
+            let section = document.get_mut(section).and_then(Item::as_table_like_mut);
+            section.expect("it has that section").remove(key);
         }
         set(&mut document, "store.url", self.store_url().into());
         set(&mut document, "data_dir", data.to_string_lossy().into_owned().into());

@@ -6,32 +6,45 @@ use portcullis_tests::gateway;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// An author's own directory, with no configuration anywhere.
-struct Desk {
+pub struct Desk {
     directory: TempDir,
 }
 
 impl Desk {
-    fn new() -> Desk {
+    pub fn new() -> Desk {
         Desk { directory: tempfile::tempdir().expect("a temporary directory") }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// With a policy in Rust that is as new as can be, and was built. All tests share the first build of what it is made with.
+    pub fn with_built(name: &str) -> Desk {
+        static BUILT: LazyLock<Desk> = LazyLock::new(|| {
+            let desk = Desk::new();
+            desk.policy("", &["new", "few-layers"]).succeeds();
+            desk.build("few-layers");
+            desk
+        });
+        let desk = Desk::new();
+        Run::new("cp").args(["-a", "--"]).arg(BUILT.path("few-layers")).arg(desk.path(name)).succeeds();
+        desk
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// `portcullis policy …` in one of the author's directories.
-    fn policy(&self, within: &str, args: &[&str]) -> Run {
+    pub fn policy(&self, within: &str, args: &[&str]) -> Run {
         let run = Run::new(gateway::binary()).arg("policy").args(args).directory(&self.path(within));
         run.env("PORTCULLIS_POLICIES", guests::components()).limit(Duration::from_secs(120))
     }
 
-    /// A policy in Rust that was built.
-    fn built(&self, name: &str) -> Output {
-        self.policy("", &["new", name]).succeeds();
+    /// Builds a policy in Rust.
+    pub fn build(&self, name: &str) -> Output {
         let build = self.policy(name, &["build", "--json"]).limit(Duration::from_secs(900));
         match guests::rustc() {
             Some(rustc) => build.env("RUSTC", rustc).succeeds(),
@@ -39,7 +52,11 @@ impl Desk {
         }
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).expect("an author's file")
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
         fs::write(self.path(path), text).expect("an author's file");
     }
 }
@@ -51,8 +68,8 @@ fn level<'a>(checked: &'a Value, about: &str) -> Vec<&'a str> {
 
 #[test]
 fn a_new_policy_in_rust_is_built_tested_checked_measured_and_shown() {
-    let desk = Desk::new();
-    let built = desk.built("few-layers").json();
+    let desk = Desk::with_built("few-layers");
+    let built = desk.build("few-layers").json();
     assert_eq!(built["component"], "few-layers.wasm");
     assert!(desk.path("few-layers/few-layers.wasm").is_file());
 

@@ -2,3 +2,5 @@
 
 mod authoring;
 mod guests;
+mod languages;
+mod newcomer;

@@ -188,7 +188,8 @@ fn config(fuel: bool) -> Config {
         .concurrency_support(false)
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(false)
-        .wasm_multi_memory(false)
+        // What joins two modules of a component sees the memories of both. A guest's own module may have one.
+        .wasm_multi_memory(true)
         .wasm_memory64(false)
         .native_unwind_info(false)
         .memory_init_cow(true);

@@ -133,7 +133,9 @@ impl Failure {
                 None => FailureKind::Output,
             },
         };
-        Self::new(kind, format!("{:#}", error))
+        // Where in a module without names it happened says nothing, at length, and what happened stands behind it.
+        let told = error.chain().map(ToString::to_string).filter(|cause| !cause.contains("wasm backtrace:"));
+        Self::new(kind, told.collect::<Vec<_>>().join(": "))
     }
 }
 

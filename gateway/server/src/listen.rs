@@ -1,6 +1,11 @@
 //! Everything that is accepted: one acceptor on the control runtime, one current-thread runtime a core for connections.
 //!
 //! A new connection goes to the thread that has the fewest; from then on it stays there.
+//!
+//! What the parser refuses (no HTTP, a head beyond its limits) is answered by hyper alone, with 400, 414 or 431 and without
+//! the registry's error body: it has no hook for that answer, and where a request cannot be read there is no client library
+//! that would read the body. Nothing of it gets to the pipeline, so it is neither counted nor logged as a request; the
+//! connection ends with it, which `debug` logs.
 
 mod cork;
 
@@ -243,7 +248,8 @@ impl DataThread {
         let requests = Arc::new(Requests::default());
         let service = service_fn(|request| {
             let under_way = requests.begin();
-            let answer = pipeline::serve(Arc::clone(worker), peer, request);
+            // It has some kilobytes, and hyper moves what it is given several times.
+            let answer = Box::pin(pipeline::serve(Arc::clone(worker), peer, request));
             async move { answer.await.map(|response| response.map(|body| body.until_end(Box::new(under_way)))) }
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -80,8 +80,8 @@ pub async fn serve(
     Ok(response.map(|body| body.metered(meter)))
 }
 
-/// Asks the first two stages once more, for the same project: a body may take long to come, and what was revoked, or
-/// deleted and made anew under the same name, meanwhile is not written to.
+/// Asks the first two stages once more, for the same project: a body may take long to come, and a tag's lock too, and what was
+/// revoked, or deleted and made anew under the same name, meanwhile is not written to.
 pub async fn confirm(visit: &Visit, granted: &Granted) -> Result<(), Refusal> {
     let caller = identify::identify(visit, granted.operation(), Timestamp::now()).await?;
     let again = authorize::authorize(visit, caller, granted.operation().clone()).await?;
@@ -97,10 +97,10 @@ async fn walk(visit: &Arc<Visit>, operation: Operation, meter: &mut Meter) -> Re
     meter.granted(&granted);
     let admitted = admit::admit(granted);
     let inspected = inspect::inspect(visit, admitted).await?;
-    if let Some(granted) = inspected.granted_before_reading() {
+    let screened = screen::screen(visit, inspected, meter).await?;
+    if let Some(granted) = screened.granted_before_waiting() {
         confirm(visit, granted).await?;
     }
-    let screened = screen::screen(visit, inspected, meter).await?;
     let cleared = reserve::reserve(screened);
     forward::forward(visit, cleared).await
 }

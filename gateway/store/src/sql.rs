@@ -121,6 +121,22 @@ impl SqlStore {
         tokio::time::timeout(DEADLINE, read).await.map_err(failure)?
     }
 
+    /// Which database it is, and its version.
+    pub async fn version(&self) -> Result<String> {
+        let (name, select) = match self.turns {
+            Some(_) => ("SQLite", "SELECT sqlite_version() AS version"),
+            None => ("PostgreSQL", "SELECT current_setting('server_version') AS version"),
+        };
+        let read = self.optional(sqlx::query(select), |row| row::text(row, "version"));
+        let version = tokio::time::timeout(DEADLINE, read).await.map_err(failure)??;
+        Ok(format!("{name} {}", version.unwrap_or_default()))
+    }
+
+    /// Fails where nothing can be written: on a standby, in a file that is read-only, without the right to. It changes nothing.
+    pub async fn try_write(&self) -> Result<()> {
+        tokio::time::timeout(DEADLINE, self.hold()).await.map_err(failure)?.map(drop)
+    }
+
     /// The connections, for tests that look below the calls.
     #[cfg(test)]
     pub(crate) fn pool(&self) -> &AnyPool {

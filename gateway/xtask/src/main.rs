@@ -45,8 +45,12 @@ enum Chore {
         #[arg(long)]
         test: bool,
     },
-    /// Build the policies in JavaScript and Python
-    Languages,
+    /// Build the policies in JavaScript and Python, or test them
+    Languages {
+        /// Run their cases, and a gateway that asks them
+        #[arg(long)]
+        test: bool,
+    },
     /// Run every test
     Test {
         /// Also those that take long
@@ -61,7 +65,8 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Parts { purpose } => parts::ensure(purpose),
         Chore::Run => run::run(),
-        Chore::Languages => languages::build(),
+        Chore::Languages { test: false } => languages::build(),
+        Chore::Languages { test: true } => test::languages(),
         Chore::Policies { test: false } => policies::build(),
         Chore::Policies { test: true } => policies::test(),
         Chore::Test { all } => test::test(all),

@@ -2,54 +2,88 @@
 
 use crate::parts::{Purpose, ensure};
 use crate::processes::call;
-use crate::workspace;
+use crate::{languages, policies, workspace};
 use anyhow::{Context as _, Result};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-/// One thing to be tested: what, with which words to cargo, on which store.
+/// One thing to be tested.
 struct Step {
     what: &'static str,
-    cargo: &'static [&'static str],
-    store: &'static str,
+    work: Work,
+    /// Whether it takes so long that it is left to `make test-all`.
+    long: bool,
 }
 
-/// All of them name the whole workspace, so that every crate is built once, with the same features, for all steps.
+/// What has to be done for it.
+enum Work {
+    /// Words to cargo, on a store.
+    Cargo(&'static [&'static str], &'static str),
+    /// A chore.
+    Chore(fn() -> Result<()>),
+}
+
+/// All of cargo's name the whole workspace, so that every crate is built once, with the same features, for all steps.
 const STEPS: &[Step] = &[
-    step("formatting", &["fmt", "--all", "--check"]),
-    step("lints", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
-    step("build", &["build", "--workspace", "--all-targets", "--locked"]),
-    step("unit and property tests", &["test", "--workspace", "--lib", "--bins", "--locked", "--no-fail-fast"]),
-    step("examples in the documentation", &["test", "--workspace", "--doc", "--locked"]),
-    on_store("integration tests on SQLite", "sqlite"),
-    on_store("integration tests on PostgreSQL", "postgres"),
+    step("formatting", Work::Cargo(&["fmt", "--all", "--check"], "sqlite")),
+    step(
+        "lints",
+        Work::Cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], "sqlite"),
+    ),
+    step("build", Work::Cargo(&["build", "--workspace", "--all-targets", "--locked"], "sqlite")),
+    step("policies", Work::Chore(policies::build)),
+    step("the policies' own tests", Work::Chore(policies::test)),
+    Step { what: "policies in other languages", work: Work::Chore(languages::build), long: true },
+    step(
+        "unit and property tests",
+        Work::Cargo(&["test", "--workspace", "--lib", "--bins", "--locked", "--no-fail-fast"], "sqlite"),
+    ),
+    step("examples in the documentation", Work::Cargo(&["test", "--workspace", "--doc", "--locked"], "sqlite")),
+    step("integration tests on SQLite", Work::Cargo(INTEGRATION, "sqlite")),
+    step("integration tests on PostgreSQL", Work::Cargo(INTEGRATION, "postgres")),
 ];
+
+const INTEGRATION: &[&str] = &["test", "--workspace", "--test", "*", "--locked", "--no-fail-fast"];
 
 /// Runs everything; `all` includes what takes long. The first failure ends it.
 pub fn test(all: bool) -> Result<()> {
     let begun = Instant::now();
     ensure(Purpose::Test)?;
     let root = workspace()?;
-    let count = STEPS.len();
-    for (number, step) in (1..).zip(STEPS) {
+    let steps: Vec<_> = STEPS.iter().filter(|step| all || !step.long).collect();
+    let count = steps.len();
+    for (number, step) in (1..).zip(steps) {
         let started = Instant::now();
         println!("== [{number}/{count}] {}", step.what);
-        let mut cargo = Command::new("cargo");
-        cargo.args(step.cargo).current_dir(&root).env("PORTCULLIS_TEST_STORE", step.store);
-        if all && step.cargo.first() == Some(&"test") && !step.cargo.contains(&"--doc") {
-            cargo.args(["--", "--include-ignored"]);
-        }
-        call(&mut cargo).with_context(|| format!("[{number}/{count}] {} failed", step.what))?;
+        let done = match step.work {
+            Work::Cargo(words, store) => cargo(&root, words, store, all),
+            Work::Chore(chore) => chore(),
+        };
+        done.with_context(|| format!("[{number}/{count}] {} failed", step.what))?;
         println!("== [{number}/{count}] {}: passed in {:.0?}", step.what, started.elapsed());
     }
     println!("== everything passed in {:.0?}", begun.elapsed());
     Ok(())
 }
 
-const fn step(what: &'static str, cargo: &'static [&'static str]) -> Step {
-    Step { what, cargo, store: "sqlite" }
+/// Tests the policies in JavaScript and Python, and nothing else.
+pub fn languages() -> Result<()> {
+    ensure(Purpose::Test)?;
+    languages::build()?;
+    let words = ["test", "--workspace", "--test", "policies", "--locked", "languages", "--", "--include-ignored"];
+    cargo(&workspace()?, &words, "sqlite", false)
 }
 
-const fn on_store(what: &'static str, store: &'static str) -> Step {
-    Step { what, cargo: &["test", "--workspace", "--test", "*", "--locked", "--no-fail-fast"], store }
+fn cargo(root: &Path, words: &[&str], store: &str, all: bool) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(words).current_dir(root).env("PORTCULLIS_TEST_STORE", store);
+    if all && words.first() == Some(&"test") && !words.contains(&"--doc") {
+        cargo.args(["--", "--include-ignored"]);
+    }
+    call(&mut cargo)
+}
+
+const fn step(what: &'static str, work: Work) -> Step {
+    Step { what, work, long: false }
 }

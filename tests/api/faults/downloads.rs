@@ -55,7 +55,9 @@ fn a_download_that_is_cut_is_never_a_short_200() {
     let part = Answer::status(206).header("content-range", "bytes 0-99/300000").body(blob.bytes[..100].to_vec());
     *answer.lock().expect("nobody panics here") = part.cut_after(50);
     let pull = house.acme("app").request(Method::GET, &path).header("range", "bytes=0-99");
-    pull.attempt().expect_err("a short part ended well");
+    if let Ok(answer) = pull.attempt() {
+        assert_eq!(answer.status, 502, "a short part ended well\n{answer}");
+    }
 }
 
 #[test]

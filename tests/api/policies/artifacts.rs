@@ -50,8 +50,8 @@ fn a_policy_is_pushed_attached_by_tag_and_outlives_its_artifact() {
     let settings = tempfile::NamedTempFile::new().expect("the directory for temporary files is writable");
     std::fs::write(settings.path(), "max-layers: 1\n").expect("our own file");
     let attach = |reference: &str| {
-        let attach = scene.gateway.command(&["policy", "attach", "acme", reference, "--settings"]);
-        attach.arg(settings.path()).arg("--json").succeeds().json()
+        let attach = scene.gateway.command(&["policy", "attach", "acme", reference]);
+        attach.arg("--settings").arg(settings.path()).arg("--json").succeeds().json()
     };
     let attached = attach("acme/policies/limits:1");
     assert_eq!(attached["digest"], pushed["component"], "{attached}");
@@ -137,8 +137,8 @@ fn policies_come_from_the_projects_own_repositories_and_from_this_registry() {
     }
     let settings = tempfile::NamedTempFile::new().expect("the directory for temporary files is writable");
     std::fs::write(settings.path(), "max-layers: 1").expect("our own file");
-    let platform = scene.gateway.command(&["policy", "attach", "--platform", "globex/policies/limits:1", "--settings"]);
-    platform.arg(settings.path()).succeeds();
+    let platform = scene.gateway.command(&["policy", "attach", "--platform", "globex/policies/limits:1"]);
+    platform.arg("--settings").arg(settings.path()).succeeds();
     // The gateway's own fetches are not screened by what it has attached.
     assert_eq!(scene.acme("app").request(Method::GET, "tags/list").send().status, 200);
 }

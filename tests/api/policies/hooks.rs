@@ -111,7 +111,7 @@ fn the_images_configuration_is_looked_up_for_who_wants_it() {
     other.blobs.iter().for_each(|blob| drop(scene.acme("app").put_blob(blob).expect(201)));
     let message = "policy platforms of acme: platform linux/arm64 is not allowed, allowed are linux/amd64";
     denied(scene.acme("app").put_manifest("arm64", &other), message);
-    denied(scene.acme("app").put_manifest("multi", &Manifest::index(vec![("arm64", other)])), message);
+    denied(scene.acme("app").put_manifest("multi", &Manifest::index(vec![("arm64", usual)])), message);
 }
 
 #[test]

@@ -16,9 +16,8 @@ fn real_questions_are_recorded_without_whose_they_were_and_replayed() {
     let file = directory.path().join("recorded.yaml");
     thread::scope(|scope| {
         let recording = scope.spawn(|| {
-            let record =
-                scene.gateway.command(&["policy", "record", "acme", "image-limits", "--count", "3", "--output"]);
-            record.arg(&file).arg("--json").succeeds().json()
+            let record = scene.gateway.command(&["policy", "record", "acme", "image-limits", "--count", "3"]);
+            record.arg("--output").arg(&file).arg("--json").succeeds().json()
         });
         let (small, large) = (Manifest::image(1, 200), Manifest::image(2, 200));
         within(Duration::from_secs(50), || {
@@ -44,8 +43,8 @@ fn real_questions_are_recorded_without_whose_they_were_and_replayed() {
     let changed = std::fs::read_to_string(&file).expect("it was written").replace("max-layers: 1", "max-layers: 2");
     std::fs::write(&file, changed).expect("our own directory");
     replay("max-layers: 1").fails().says(&["limit 1"]);
-    let nothing = scene.gateway.command(&["policy", "record", "acme", "image-limits", "--wait", "1s", "--output"]);
-    nothing.arg(&file).fails().says(&["was asked nothing"]);
+    let nothing = scene.gateway.command(&["policy", "record", "acme", "image-limits", "--wait", "1s"]);
+    nothing.arg("--output").arg(&file).fails().says(&["was asked nothing"]);
     scene.gateway.command(&["policy", "record", "acme", "naming"]).fails().says(&["no policy naming is attached"]);
 }
 

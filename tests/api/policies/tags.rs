@@ -49,7 +49,8 @@ fn of_two_that_push_a_protected_tag_at_once_one_wins_and_it_stays() {
             image.blobs.iter().for_each(|blob| drop(scene.acme("app").put_blob(blob).expect(201)));
         }
         let answers: Vec<u16> = thread::scope(|scope| {
-            let push = |image| scope.spawn(|| scene.acme("app").put_manifest(&tag, image).status);
+            let (scene, tag) = (&scene, &tag);
+            let push = |image| scope.spawn(move || scene.acme("app").put_manifest(tag, image).status);
             let pushes: Vec<_> = images.iter().map(push).collect();
             pushes.into_iter().map(|push| push.join().expect("it answers")).collect()
         });

@@ -14,7 +14,7 @@ fn narrowing() -> Scene {
         let settings = json!({
             "rules": [
                 {"robots": ["pusher"], "actions": ["pull"], "max-ttl-s": 60},
-                {"robots": ["owner"]},
+                {"robots": ["owner"], "repositories": ["**"]},
             ],
             "otherwise": "deny",
         });

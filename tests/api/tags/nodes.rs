@@ -1,27 +1,15 @@
 //! Pushes and deletions of one tag from two nodes: one after the other.
 
-use super::{bare, is_delete_by_digest};
-use portcullis_tests::faults::Faults;
-use portcullis_tests::gate::Gate;
+use super::{Gated, bare, is_delete_by_digest, wait_until_in_flight};
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::image::{Manifest, sha256};
 use portcullis_tests::postgres::Postgres;
 use portcullis_tests::registry::Registry;
-use portcullis_tests::scene::{House, within};
-use std::sync::Arc;
-use std::time::Duration;
+use portcullis_tests::scene::House;
 
 #[test]
 fn a_push_of_the_tag_from_another_node_waits_for_its_deletion() {
-    let registry = Registry::start();
-    let gate = Arc::new(Gate::default());
-    let hold = gate.clone();
-    let upstream = Faults::before(&registry.url(), move |seen| {
-        if is_delete_by_digest(seen) {
-            hold.pass();
-        }
-        None
-    });
+    let Gated { registry, upstream, gate } = Gated::start();
     let one = House::open(Gateway::before(&upstream.url()).postgres(&Postgres::shared()));
     let mut other = one.gateway.second_node();
     other.serve();
@@ -41,11 +29,7 @@ fn a_push_of_the_tag_from_another_node_waits_for_its_deletion() {
         seen.method == "PUT" && seen.path().ends_with("/1.0") && sha256(&seen.body) == next.digest()
     };
     // Pushes that came later and need not wait are done: one that does not wait would be as well.
-    let management = other.management();
-    within(Duration::from_secs(30), || {
-        let metrics = management.get("/metrics").send();
-        String::from_utf8_lossy(&metrics.body).contains("portcullis_requests_in_flight 1").then_some(())
-    });
+    wait_until_in_flight(&other, 1);
     for later in ["2.0", "3.0", "4.0"] {
         there.put_manifest(later, &next).expect(201);
     }

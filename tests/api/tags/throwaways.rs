@@ -1,27 +1,17 @@
 //! While a tag is being deleted it stands on a throw-away manifest, which nobody gets to see.
 
-use super::{bare, is_delete_by_digest, is_throwaway_put};
+use super::{Gated, bare, is_delete_by_digest, is_throwaway_put};
 use http::Method;
 use portcullis_tests::faults::{Answer, Faults};
-use portcullis_tests::gate::Gate;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::image::{INDEX, Manifest, sha256};
-use portcullis_tests::registry::Registry;
 use portcullis_tests::scene::{House, Scene};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 
 #[test]
 fn a_throwaway_cannot_be_pulled_while_it_has_the_tag() {
-    let registry = Registry::start();
-    let gate = Arc::new(Gate::default());
-    let hold = gate.clone();
-    let upstream = Faults::before(&registry.url(), move |seen| {
-        if is_delete_by_digest(seen) {
-            hold.pass();
-        }
-        None
-    });
+    let Gated { registry, upstream, gate } = Gated::start();
     let house = House::open(Gateway::before(&upstream.url()));
     let (repository, image) = (house.acme("app"), Manifest::image(1, 100));
     repository.push("1.0", &image);

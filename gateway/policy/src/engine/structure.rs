@@ -2,11 +2,11 @@
 
 use crate::error::LoadError;
 use crate::limits::StructureLimits;
-use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload};
+use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload, TypeRef};
 
 /// Reads the whole component once, with a stack of its own.
 pub(super) fn check(bytes: &[u8], limits: &StructureLimits) -> Result<(), LoadError> {
-    let mut counted = Counted { limits, functions: 0, types: 0, modules: 0, items: 0, depth: 0 };
+    let mut counted = Counted { limits, functions: 0, types: 0, modules: 0, items: 0, depth: 0, memories: 0 };
     for payload in Parser::new(0).parse_all(bytes) {
         counted.payload(&payload.map_err(malformed)?)?;
     }
@@ -20,6 +20,8 @@ struct Counted<'a> {
     modules: u32,
     items: u32,
     depth: u32,
+    /// Of the module that is being read.
+    memories: u32,
 }
 
 impl Counted<'_> {
@@ -29,6 +31,7 @@ impl Counted<'_> {
                 self.depth = add(self.depth, 1, self.limits.depth, "levels of nested components")?;
                 self.modules = add(self.modules, 1, self.limits.modules, "modules and components")?;
             }
+            Payload::Version { .. } => self.memories = 0,
             Payload::End(_) => self.depth = self.depth.saturating_sub(1),
             Payload::CodeSectionStart { count, .. } => {
                 self.functions = add(self.functions, *count, self.limits.functions, "functions")?;
@@ -37,10 +40,18 @@ impl Counted<'_> {
             Payload::TypeSection(section) => self.core_types(section)?,
             Payload::CoreTypeSection(section) => self.types(section.count())?,
             Payload::ComponentTypeSection(section) => self.component_types(section)?,
-            Payload::ImportSection(section) => self.items(section.count())?,
+            Payload::ImportSection(section) => {
+                self.items(section.count())?;
+                for import in section.clone().into_imports() {
+                    self.memories(u32::from(matches!(import.map_err(malformed)?.ty, TypeRef::Memory(_))))?;
+                }
+            }
             Payload::FunctionSection(section) => self.items(section.count())?,
             Payload::TableSection(section) => self.items(section.count())?,
-            Payload::MemorySection(section) => self.items(section.count())?,
+            Payload::MemorySection(section) => {
+                self.items(section.count())?;
+                self.memories(section.count())?;
+            }
             Payload::TagSection(section) => self.items(section.count())?,
             Payload::GlobalSection(section) => self.items(section.count())?,
             Payload::ExportSection(section) => self.items(section.count())?,
@@ -83,6 +94,11 @@ impl Counted<'_> {
             };
             self.types(u32::try_from(inside).unwrap_or(u32::MAX))?;
         }
+        Ok(())
+    }
+
+    fn memories(&mut self, count: u32) -> Result<(), LoadError> {
+        self.memories = add(self.memories, count, 1, "memories in one module")?;
         Ok(())
     }
 

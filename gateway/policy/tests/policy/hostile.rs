@@ -16,6 +16,7 @@ fn failure(name: &str) -> FailureKind {
     let failure = ran.result.unwrap_err();
     assert_eq!(again.result.unwrap_err().kind, failure.kind, "it ends the same way each time");
     assert!(failure.message.len() <= 512 && !failure.message.contains('\n'), "{}", failure.message);
+    assert!(!failure.message.is_empty() && !failure.message.contains("backtrace"), "{}", failure.message);
     failure.kind
 }
 
@@ -81,7 +82,14 @@ fn a_component_with_many_memories_fits_no_slot() {
     let bytes = wat::parse_str(text("many-memories").replace("INSTANCES", &instances)).unwrap();
     assert!(matches!(load(&bytes), LoadError::Slots(_)));
     let module = wrap(";; hooks: request\n(memory $second 1)");
-    assert!(matches!(load(&module), LoadError::Malformed(_)));
+    assert!(matches!(load(&module), LoadError::Structure { limit: 1, .. }));
+}
+
+/// As components in JavaScript are: what joins their modules copies from one memory to another.
+#[test]
+fn a_component_may_join_modules_that_have_a_memory_each() {
+    let bytes = wat::parse_str(text("joined")).unwrap();
+    assert!(matches!(load(&bytes), LoadError::World(_)));
 }
 
 #[test]

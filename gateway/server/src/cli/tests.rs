@@ -37,7 +37,8 @@ impl Shell {
                 Command::Grant(command) => grant::run(command, &session).await,
                 Command::Key(command) => key::run(command, &session).await,
                 Command::Doctor => doctor::run(Path::new("portcullis.toml"), &session.config).await,
-                Command::Serve | Command::CheckConfig | Command::Policy(_) => unreachable!(),
+                Command::Policy(policy::Command::Operate(command)) => policy::operate(command, &session).await,
+                _ => unreachable!(),
             }
         })
     }

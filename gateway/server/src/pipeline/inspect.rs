@@ -43,11 +43,6 @@ pub enum Payload {
 }
 
 impl Inspected {
-    /// What was granted, where its client took its time to send what goes along.
-    pub fn granted_before_reading(&self) -> Option<&Granted> {
-        matches!(self.payload, Payload::Manifest { .. }).then(|| self.admitted.granted())
-    }
-
     /// What was granted.
     pub(super) fn granted(&self) -> &Granted {
         self.admitted.granted()

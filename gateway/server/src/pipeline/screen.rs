@@ -11,14 +11,14 @@ pub use observe::Observer;
 pub use token::{TokenAsk, ask as ask_about_token};
 
 use super::Visit;
-use super::authorize::{insufficient, required};
+use super::authorize::{Granted, insufficient, required};
 use super::identify::Caller;
 use super::inspect::{Inspected, Payload};
 use super::respond::Refusal;
 use super::settle::Meter;
 use crate::tag_lock::TagLocks;
 use portcullis_oci::route::UploadStart;
-use portcullis_oci::{Operation, Tag};
+use portcullis_oci::{ErrorCode, Operation, ProtocolError, Reference, Tag};
 use portcullis_policy::question::{Ask, Context, Fact, FactSet, Hook, Question, Target};
 use portcullis_policy::{Answer, Level, Mode, Verdict};
 use portcullis_tenancy::Project;
@@ -42,6 +42,12 @@ pub struct Leave {
 }
 
 impl Screened {
+    /// What was granted before a manifest was read, or a lock was waited for; none where nothing took long.
+    pub(super) fn granted_before_waiting(&self) -> Option<&Granted> {
+        let waited = self.leave.locks.is_some() || matches!(self.inspected.payload(), Payload::Manifest { .. });
+        waited.then(|| self.inspected.granted())
+    }
+
     pub(super) fn into_parts(self) -> (Inspected, Leave) {
         (self.inspected, self.leave)
     }
@@ -140,10 +146,8 @@ impl Case<'_> {
                 (Ask::ManifestPush { target, manifest: lookup.record(manifest, wants).await? }, raw)
             }
             (Hook::Pull, Operation::ManifestPull { reference, .. } | Operation::ManifestHead { reference, .. }, _) => {
-                let Some(seen) = lookup.pulled(reference).await? else {
-                    // There is nothing to judge: the pull ends with the answer that says so.
-                    return Ok(());
-                };
+                // Asked again a moment later, there might be something that nobody has judged.
+                let seen = lookup.pulled(reference).await?.ok_or_else(|| unknown(operation, reference))?;
                 let target = Target { digest: Some(seen.digest.to_string()), ..question::target(operation) };
                 let manifest = match &seen.manifest {
                     Some(manifest) => Some(lookup.record(manifest, wants).await?),
@@ -165,6 +169,11 @@ impl Case<'_> {
         self.leave.warnings.extend(answer.warnings);
         Ok(())
     }
+}
+
+fn unknown(operation: &Operation, reference: &Reference) -> Refusal {
+    let repository = operation.repository().map(ToString::to_string).unwrap_or_default();
+    ProtocolError::new(ErrorCode::ManifestUnknown, format!("{repository} has no manifest {reference}")).into()
 }
 
 /// A mount is a pull at its source first. Who may not pull there mounts nothing, and is not told why.

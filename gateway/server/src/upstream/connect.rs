@@ -72,7 +72,9 @@ impl Connector {
 
     /// A new connection to some other origin (a listed storage or token host).
     pub async fn connect_to(&self, origin: &PublicUrl) -> Result<SendRequest<RequestBody>, UpstreamError> {
-        timeout(self.connect_timeout, self.open(origin)).await.map_err(|_| UpstreamError::Deadline("connecting"))?
+        // Large and rare: in a box it does not widen every request.
+        let opening = Box::pin(self.open(origin));
+        timeout(self.connect_timeout, opening).await.map_err(|_| UpstreamError::Deadline("connecting"))?
     }
 
     async fn open(&self, origin: &PublicUrl) -> Result<SendRequest<RequestBody>, UpstreamError> {

@@ -132,7 +132,7 @@ impl Login {
             Self::Basic(value) => Ok(Some(value.clone())),
             Self::Bearer(tokens) => match tokens.kept(scope) {
                 Some(value) => Ok(Some(value)),
-                None => tokens.fetch(upstream, pool, scope).await.map(Some),
+                None => Box::pin(tokens.fetch(upstream, pool, scope)).await.map(Some),
             },
         }
     }
@@ -149,7 +149,7 @@ impl Login {
             Self::Bearer(tokens) => {
                 tokens.tokens.remove(scope);
                 *tokens.endpoint.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                tokens.fetch(upstream, pool, scope).await.map(Some)
+                Box::pin(tokens.fetch(upstream, pool, scope)).await.map(Some)
             }
         }
     }

@@ -5,6 +5,7 @@ use super::{Facts, set_facts};
 use crate::bindings::exports::portcullis::policy::guest::Guest as _;
 use crate::{Component, Decision, Effects, Hook, Policy, Scope, TokenDecision};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -22,8 +23,10 @@ pub struct CaseFile {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Case {
     name: String,
-    hook: Name<Hook>,
+    hook: Option<Name<Hook>>,
     settings: Option<Value>,
+    /// A recorded question, of any form.
+    question: Option<IgnoredAny>,
     #[serde(default)]
     context: Asker,
     #[serde(default)]
@@ -72,7 +75,8 @@ pub enum Verdict {
 
 /// Runs every `*.yaml`, `*.yml` and `*.json` in a directory against a policy, and panics with all that differs.
 ///
-/// A case has its own settings, or its file's, or those of `settings.yaml` beside the directory, or none.
+/// A case has its own settings, or its file's, or those of `settings.yaml` beside the directory, or none. A case with a
+/// recorded `question` is passed over: it is asked of the component alone, by `portcullis policy test`.
 ///
 /// # Panics
 /// Where a file cannot be read, a case differs, or there is none.
@@ -93,6 +97,9 @@ pub fn check_cases<P: Policy>(directory: impl AsRef<Path>) {
         for case in cases.cases {
             run = run.saturating_add(1);
             let name = format!("{}: {}", file.display(), case.name);
+            if case.question.is_some() {
+                continue;
+            }
             let differs = case.run::<P>(cases.settings.as_ref().or(usual.as_ref()));
             faults.extend(differs.into_iter().map(|fault| format!("{name}: {fault}")));
         }
@@ -121,12 +128,14 @@ struct Said {
 impl Case {
     fn run<P: Policy>(self, settings: Option<&Value>) -> Vec<String> {
         let settings = self.settings.or_else(|| settings.cloned()).unwrap_or_else(|| json!({})).to_string();
+        let Some(Name(hook)) = self.hook else {
+            return vec!["`hook` is missing".to_owned()];
+        };
         set_facts(Facts::from(self.facts));
         let said = match Component::<P>::configure(settings) {
             Err(message) => Said { message: Some(message), ..Said::only(Verdict::InvalidSettings) },
             Ok(()) => {
                 let context = self.context.context();
-                let hook = self.hook.0;
                 assert!(P::HOOKS.contains(&hook), "{}: {} does not answer {}", self.name, P::NAME, hook.name());
                 match hook {
                     Hook::Token => Component::<P>::on_token(context, self.token.into()).into(),

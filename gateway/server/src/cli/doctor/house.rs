@@ -108,15 +108,20 @@ fn examine_data_dir(config: &Config) -> Vec<Finding> {
 
 async fn examine_store(config: &Config, store: &SqlStore, master: Option<&MasterKey>, now: Timestamp) -> Vec<Finding> {
     let read = async {
-        let generation = store.generation().await?;
-        let deployment = store.deployment(&random_id(&random)).await?;
-        Ok::<_, StoreError>((generation, deployment, store.keys().await?, store.clock().await?))
+        store.try_write().await?;
+        let (version, generation, keys) = (store.version().await?, store.generation().await?, store.keys().await?);
+        // Where there are no keys yet it need not be made either.
+        let deployment = if keys.is_empty() { String::new() } else { store.deployment(&random_id(&random)).await? };
+        Ok::<_, StoreError>((version, generation, deployment, keys, store.clock().await?))
     };
     match read.await {
-        Ok((generation, deployment, keys, clock)) => {
+        Ok((version, generation, deployment, keys, clock)) => {
             let mut findings = vec![Finding::ok(
                 "store",
-                format!("it answers, and its schema is up to date; the rules' generation is {}", generation.0),
+                format!(
+                    "{version} can be read and written, and its schema is up to date; the rules' generation is {}",
+                    generation.0
+                ),
             )];
             // `now` was taken before all of this, so it is taken anew.
             findings.extend(clock.map(|clock| judge_clock("PostgreSQL's", clock, Timestamp::now())));

@@ -2,7 +2,9 @@
 
 use super::directory::Place;
 use crate::cli::output::Failure;
-use portcullis_policy::{CallLimits, Engine, Limits, LoadError, Options, Policy, Program, Reuse};
+use portcullis_policy::{
+    CallLimits, Engine, Failure as CallFailure, Limits, LoadError, Options, Policy, Program, Reuse,
+};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -13,6 +15,9 @@ use std::time::Duration;
 
 /// How long a component may take to be compiled and looked at.
 const LOADING: Duration = Duration::from_secs(300);
+/// How long a call may take beyond its CPU time. A guest waits for nothing: such a time tells of the author's machine, and is
+/// no reason to call a policy slow.
+const PREEMPTED: Duration = Duration::from_secs(5);
 /// For the compiler, which calls itself.
 const STACK: usize = 16 << 20;
 
@@ -21,6 +26,8 @@ const STACK: usize = 16 << 20;
 pub(super) enum Refused {
     /// The settings' faults, in the guest's own words where it was the guest that found them.
     Settings(Vec<String>),
+    /// The guest failed over its settings.
+    Failed(CallFailure),
     /// Anything else.
     Load(LoadError),
 }
@@ -66,11 +73,21 @@ pub(super) fn load_from(place: &Place) -> Result<(Vec<u8>, Arc<Program>), Failur
     Ok((bytes, program))
 }
 
+/// A gateway's default limits, on a machine that may be busy with something else.
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    let classes = &mut limits.classes;
+    for class in [&mut classes.small, &mut classes.javascript, &mut classes.python] {
+        class.call.hard_stop = PREEMPTED;
+    }
+    limits
+}
+
 /// Guests' calls have their own limits; the compiler, which has none for its time, is left behind where it does not end.
 fn load_with(bytes: Vec<u8>, fuel: bool) -> Result<Arc<Program>, LoadError> {
     let (done, loaded) = channel();
     let work = move || {
-        let engine = Engine::new(Limits::default(), Options { fuel, ..Options::default() });
+        let engine = Engine::new(limits(), Options { fuel, ..Options::default() });
         // Whoever waits may have given up.
         let _ = done.send(engine.and_then(|engine| Program::load(&engine, &bytes)));
     };
@@ -106,10 +123,7 @@ pub(super) fn policy_with(
         match program.ask_settings(&settings) {
             Ok(Ok(())) => {}
             Ok(Err(faults)) => return Err(Refused::Settings(faults)),
-            Err(failure) => {
-                let fault = format!("the guest failed over them: {failure}");
-                return Err(Refused::Load(LoadError::Settings(vec![fault])));
-            }
+            Err(failure) => return Err(Refused::Failed(failure)),
         }
     }
     Policy::new(Arc::clone(program), &settings, limits, reuse).map_err(|error| match error {
@@ -129,6 +143,7 @@ impl From<Refused> for LoadError {
             Refused::Settings(faults) => {
                 Self::Settings(faults.iter().map(|fault| portcullis_policy::plain(fault, 256)).collect())
             }
+            Refused::Failed(failure) => Self::Settings(vec![format!("the guest failed over them: {failure}")]),
             Refused::Load(error) => error,
         }
     }

@@ -69,6 +69,10 @@ impl Policies<'_> {
             // They are taken, which is not what is expected, whatever would be said then.
             Ok(policy) => cases::ask(policy, &case.question).said,
             Err(Refused::Settings(faults)) => Ok(Said::invalid_settings(faults)),
+            Err(Refused::Failed(failure)) => {
+                let message = format!("over its settings: {}", failure.message);
+                Err(CallFailure { kind: failure.kind, message })
+            }
             Err(Refused::Load(LoadError::Smoke(failure))) => {
                 let message = format!("it fails the first call that a gateway makes: {}", failure.message);
                 Err(CallFailure { kind: failure.kind, message })

@@ -2,6 +2,7 @@
 
 use super::Errand;
 use super::mapping::{plain, refusal, unknown_manifest};
+use super::tags;
 use crate::app::random;
 use crate::body::Body;
 use crate::config::Isolation;
@@ -11,25 +12,44 @@ use crate::throwaway::{Throwaway, Throwaways};
 use crate::upstream::{Call, RequestBody};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use portcullis_oci::manifest::media_type;
+use portcullis_oci::route::Page;
 use portcullis_oci::{Digest, ErrorCode, Operation, Reference, Tag};
 use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
 use portcullis_tenancy::random_id;
+use std::collections::BTreeSet;
 
-/// DELETE of a manifest by digest: every tag on it goes along, so all of them are locked.
+/// Most tags from before the gateway that are locked while a manifest is deleted. A push of another one at that moment may
+/// lose its tag again.
+const MAX_UNRECORDED: usize = 1000;
+
+/// DELETE of a manifest by digest: every tag on it goes along, so all of them are locked. `locks` are those on the recorded
+/// ones, where policies have looked at them.
 pub async fn manifest(errand: &Errand, digest: &Digest, locks: Option<TagLocks>) -> Result<Response<Body>, Refusal> {
     let store = &errand.visit.worker.app.store;
-    let locks = match locks {
-        Some(locks) => locks,
-        None => {
-            let (project, repository) = (errand.project.id.clone(), errand.repository.clone());
-            let tags = store.run(|store| async move { store.tags(&project, &repository).await }).await?;
-            let on_it = tags.into_iter().filter(|(_, tagged)| tagged == digest).map(|(tag, _)| tag).collect();
-            TagLocks::take(store, &errand.project.id, &errand.repository, on_it).await?
-        }
-    };
+    let (project, repository) = (errand.project.id.clone(), errand.repository.clone());
+    let tags = store.run(|store| async move { store.tags(&project, &repository).await }).await?;
+    let mut wanted = unrecorded(errand, &tags).await?;
+    if locks.is_none() {
+        wanted.extend(tags.into_iter().filter(|(_, tagged)| tagged == digest).map(|(tag, _)| tag));
+    }
+    let further = TagLocks::take(store, &errand.project.id, &errand.repository, wanted).await?;
     let result = delete_manifest(errand, digest).await;
-    locks.release().await;
+    for locks in locks.into_iter().chain([further]) {
+        locks.release().await;
+    }
     result
+}
+
+/// The upstream's tags that are not on record, from before the gateway. What they stand on is not known, so any may go along.
+async fn unrecorded(errand: &Errand, recorded: &[(Tag, Digest)]) -> Result<Vec<Tag>, Refusal> {
+    let recorded: BTreeSet<&Tag> = recorded.iter().map(|(tag, _)| tag).collect();
+    let most = recorded.len().saturating_add(MAX_UNRECORDED);
+    match tags::collect(errand, &Page { n: None, last: None }, most).await {
+        Ok((tags, _)) => Ok(tags.into_iter().filter(|tag| !recorded.contains(tag)).take(MAX_UNRECORDED).collect()),
+        // Without a list nobody knows of any.
+        Err(Refusal::Protocol(_)) => Ok(Vec::new()),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 async fn delete_manifest(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refusal> {

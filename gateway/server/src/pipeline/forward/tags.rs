@@ -4,8 +4,8 @@ use super::Errand;
 use super::mapping::refusal;
 use crate::body::Body;
 use crate::pipeline::respond::{self, Refusal};
-use crate::upstream::UpstreamError;
-use http::header::{self, HeaderMap, HeaderValue};
+use crate::upstream::{NextPage, UpstreamError};
+use http::header::HeaderValue;
 use http::{Response, StatusCode, Uri};
 use portcullis_oci::route::Page;
 use portcullis_oci::{Operation, Tag};
@@ -30,6 +30,23 @@ struct Ours<'a> {
 pub async fn tags(errand: &Errand, page: &Page) -> Result<Response<Body>, Refusal> {
     let limit = errand.visit.settings.config.limits.page_entries;
     let n = page.n.map_or(usize::MAX, |n| n.min(limit) as usize);
+    let (mut tags, more) = collect(errand, page, n).await?;
+    let more = more || tags.len() > n;
+    tags.truncate(n);
+    let link = tags
+        .last()
+        .filter(|_| more)
+        .map(|last| next_link(&format!("/v2/{}/tags/list", errand.repository), n, last.as_str()));
+    let tags = tags.iter().map(Tag::as_str).collect();
+    let body = serde_json::to_vec(&Ours { name: errand.repository.as_str(), tags })
+        .map_err(|error| Refusal::Internal(error.to_string()))?;
+    Ok(respond::json_list(body, link))
+}
+
+/// The upstream's tags after a page's start, in order, its own pages joined until there are `n` at least; and whether it has
+/// more.
+pub async fn collect(errand: &Errand, page: &Page, n: usize) -> Result<(Vec<Tag>, bool), Refusal> {
+    let limit = errand.visit.settings.config.limits.page_entries;
     let mut tags = Vec::new();
     let mut last = page.last.clone();
     let mut more = false;
@@ -48,22 +65,13 @@ pub async fn tags(errand: &Errand, page: &Page) -> Result<Response<Body>, Refusa
         }
         last = reached;
     }
-    let more = more || tags.len() > n;
-    tags.truncate(n);
-    let link = tags
-        .last()
-        .filter(|_| more)
-        .map(|last| next_link(&format!("/v2/{}/tags/list", errand.repository), n, last.as_str()));
-    let tags = tags.iter().map(Tag::as_str).collect();
-    let body = serde_json::to_vec(&Ours { name: errand.repository.as_str(), tags })
-        .map_err(|error| Refusal::Internal(error.to_string()))?;
-    Ok(respond::json_list(body, link))
+    Ok((tags, more))
 }
 
 async fn ask_upstream(errand: &Errand, page: Page) -> Result<(Vec<Tag>, bool), Refusal> {
     let operation = Operation::TagsList { repository: errand.repository.clone(), page };
-    let answer =
-        errand.send(errand.call_to(http::Method::GET, operation.path_and_query(&errand.upstream_name))).await?;
+    let path = operation.path_and_query(&errand.upstream_name);
+    let answer = errand.send(errand.call_to(http::Method::GET, path.clone())).await?;
     if answer.head.status != StatusCode::OK {
         return Err(refusal(errand, answer).await);
     }
@@ -71,13 +79,9 @@ async fn ask_upstream(errand: &Errand, page: Page) -> Result<(Vec<Tag>, bool), R
     let theirs: Theirs =
         serde_json::from_slice(&body).map_err(|_| UpstreamError::Odd("its tags list is no tags list".to_owned()))?;
     let tags = theirs.tags.unwrap_or_default().iter().filter_map(|tag| Tag::parse(tag).ok()).collect();
-    Ok((tags, has_next(&parts.headers)))
-}
-
-fn has_next(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::LINK)
-        .is_some_and(|link| link.to_str().is_ok_and(|link| link.contains("rel=\"next\"") || link.contains("rel=next")))
+    // Where it says that it goes on is not followed: the next page is asked for by the position reached.
+    let goes_on = errand.visit.worker.app.upstream.next_page(&parts.headers, &path) != NextPage::None;
+    Ok((tags, goes_on))
 }
 
 /// `</v2/…?n=…&last=…>; rel="next"` (RFC 8288)
