@@ -95,7 +95,12 @@ impl Guests {
     }
 }
 
-impl Tenant<'_> {
+impl<'a> Tenant<'a> {
+    fn new(gateway: &'a Gateway, project: &'a str, stable: &Manifest) -> Tenant<'a> {
+        let (begun, seen, counted) = (AtomicU32::new(0), AtomicU32::new(0), Default::default());
+        Tenant { gateway, project, stable: stable.clone(), begun, seen, counted }
+    }
+
     /// Makes a change, by an operator whose own limits are wider than the gateway's, and waits until it is in force.
     fn change(&self, office: &Gateway, guests: &Guests, number: u32, probe: &Repository) {
         self.begun.store(number, Ordering::SeqCst);
@@ -203,14 +208,7 @@ fn roll_out(changes: u32) {
         repository.push("stable", &stable);
         repository
     });
-    let tenants = ["acme", "globex"].map(|project| Tenant {
-        gateway: &scene.gateway,
-        project,
-        stable: stable.clone(),
-        begun: AtomicU32::new(0),
-        seen: AtomicU32::new(0),
-        counted: Default::default(),
-    });
+    let tenants = ["acme", "globex"].map(|project| Tenant::new(&scene.gateway, project, &stable));
     let (over, wrong) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let memory = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -218,10 +216,8 @@ fn roll_out(changes: u32) {
             let (tenant, repository) = (&tenants[client % 2], &repositories[client % 2]);
             let (over, wrong) = (&over, &wrong);
             scope.spawn(move || {
-                let rounds = (0..usize::MAX).take_while(|_| !over.load(Ordering::Relaxed));
-                if let Err(what) =
-                    rounds.map(|number| tenant.round(repository, client, number)).collect::<Result<(), _>>()
-                {
+                let mut rounds = (0..usize::MAX).take_while(|_| !over.load(Ordering::Relaxed));
+                if let Err(what) = rounds.try_for_each(|number| tenant.round(repository, client, number)) {
                     wrong.lock().unwrap().push(what);
                     over.store(true, Ordering::Relaxed);
                 }
