@@ -182,7 +182,8 @@ impl Policy {
         running.ask(question)?;
         let asked = Instant::now();
         drop(running);
-        Ok([made - begun, configured - made, asked - configured, asked.elapsed()])
+        let between = |from: Instant, to: Instant| to.saturating_duration_since(from);
+        Ok([between(begun, made), between(made, configured), between(configured, asked), asked.elapsed()])
     }
 
     fn try_configure(&self, kept: bool) -> Result<Spent, LoadError> {

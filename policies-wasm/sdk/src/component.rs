@@ -51,6 +51,8 @@ impl<P: Policy> Guest for Component<P> {
     fn configure(settings: String) -> Result<(), String> {
         let policy = Self::make(&settings).map_err(|problems| problems.join("; "))?;
         CONFIGURED.with(|configured| *configured.borrow_mut() = Some(Rc::new(policy)));
+        #[cfg(target_family = "wasm")]
+        crate::memory::keep();
         Ok(())
     }
 

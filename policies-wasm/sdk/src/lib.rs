@@ -47,6 +47,8 @@ pub mod facts;
 mod glob;
 pub mod host;
 pub mod json;
+#[cfg(any(target_family = "wasm", test))]
+mod memory;
 mod names;
 mod policy;
 mod questions;

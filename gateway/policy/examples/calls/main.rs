@@ -16,12 +16,15 @@ mod deployment;
 mod guests;
 mod shipped;
 
-use portcullis_policy::question::{Ask, Descriptor, Manifest, Question, Target};
+use portcullis_policy::question::{Ask, Descriptor, Facts, Manifest, Question, Target, Usage};
 use portcullis_policy::{
-    Engine, Limits, Measured, Options, Policy, Program, Reuse, Steps, measure_fresh, measure_reused, measure_steps,
+    CallLimits, Engine, Limits, Measured, Options, Policy, Program, Reuse, Steps, measure_fresh, measure_reused,
+    measure_steps,
 };
 use std::sync::Arc;
 use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() {
     // `--quick`: only to see whether everything works.
@@ -55,7 +58,9 @@ impl Guest {
         let counting = Engine::new(Limits::default(), Options { fuel: true, ..Options::default() }).unwrap();
         let policy = |engine: &Engine, reuse| {
             let program = Arc::new(Program::load(engine, bytes).unwrap());
-            Policy::new(program, settings, None, reuse).unwrap_or_else(|error| panic!("{name}: {error}"))
+            // Nothing is measured that was cut short.
+            let limits = CallLimits { cpu: PATIENCE, configure_cpu: PATIENCE, ..program.call_limits().clone() };
+            Policy::new(program, settings, Some(limits), reuse).unwrap_or_else(|error| panic!("{name}: {error}"))
         };
         let reuse = Reuse { calls: u32::MAX, life: Duration::from_secs(3_600) };
         let engine = guests::engine();
@@ -130,5 +135,6 @@ fn full() -> Question {
         ..Manifest::default()
     };
     let target = Target { repository: "acme/app".to_owned(), tags: vec!["1.0".to_owned()], digest: Some(digest) };
-    guests::question(Ask::ManifestPush { target, manifest })
+    let facts = Facts { usage: Some(Usage { used_bytes: 1 << 30, quota_bytes: None }), ..Facts::default() };
+    Question { facts: Arc::new(facts), ..guests::question(Ask::ManifestPush { target, manifest }) }
 }

@@ -4,7 +4,7 @@
 #[path = "../../../../policies-wasm/hostile/guest.rs"]
 mod guest;
 
-#[allow(unused_imports, reason = "not every test that shares this file reads bodies")]
+#[allow(unused_imports)] // as above
 pub(crate) use guest::{hostile, text, wrap};
 use portcullis_policy::question::{Ask, Context, Operation, Question, Request, Scope, Target, TokenRequest};
 use portcullis_policy::{Engine, Limits, Options, Policy, Program};

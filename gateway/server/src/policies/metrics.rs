@@ -26,6 +26,7 @@ struct Counted {
 
 type Labels<'a> = [(&'static str, &'a str); 3];
 type Pair<'a> = [(&'static str, &'a str); 2];
+type Count = fn(&Status) -> u64;
 type None = [(&'static str, &'static str); 0];
 
 impl Collector for PolicyMetrics {
@@ -34,7 +35,7 @@ impl Collector for PolicyMetrics {
         each(&mut encoder, &all, "policy_verdicts", "What policies said", "verdict", verdicts)?;
         each(&mut encoder, &all, "policy_failures", "Calls of policies that failed, by kind", "kind", failures)?;
         each(&mut encoder, &all, "policy_own", "What policies count themselves", "metric", own)?;
-        let counters: [(&str, &str, fn(&Status) -> u64); 3] = [
+        let counters: [(&str, &str, Count); 3] = [
             ("policy_warnings", "Warnings given to clients", |status| status.counts.warnings),
             ("policy_remembered", "Answers that were remembered", |status| status.counts.remembered),
             ("policy_log_lines_dropped", "Log lines beyond the limits", |status| status.counts.log_dropped),

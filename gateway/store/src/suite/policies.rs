@@ -32,7 +32,7 @@ pub async fn an_attached_policy_comes_back_as_it_was_put_with_its_component(node
     nodes.one.add_project(&acme).await.unwrap();
     let own = attachment(Some(&acme), "naming", &[0, 255, 1]);
     nodes.one.put_attachment(&own, &[0, 255, 1]).await.unwrap();
-    assert_eq!(nodes.other.attachments().await.unwrap(), [own.clone()]);
+    assert_eq!(nodes.other.attachments().await.unwrap(), std::slice::from_ref(&own));
     assert_eq!(nodes.other.component(&own.digest).await.unwrap().as_deref(), Some(&[0, 255, 1][..]));
     assert_eq!(nodes.other.component(&Digest::sha256(b"none")).await.unwrap(), None);
 
