@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 fn shipped(name: &str) -> PathBuf {
     let component =
         Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../policies-wasm/target/components/{name}.wasm"));
-    assert!(component.is_file(), "missing: {} (`cargo xtask policies` builds it)", component.display());
+    assert!(component.is_file(), "missing: {} (`make policies` builds it)", component.display());
     component
 }
 

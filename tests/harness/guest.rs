@@ -29,7 +29,7 @@ pub fn made(name: &str, body: &str) -> PathBuf {
 #[track_caller]
 pub fn shipped(name: &str) -> PathBuf {
     let file = text::folder().join(format!("target/components/{name}.wasm"));
-    assert!(file.is_file(), "missing: the policy {name}, {} (`cargo xtask policies` builds it)", file.display());
+    assert!(file.is_file(), "missing: the policy {name}, {} (`make policies` builds it)", file.display());
     file
 }
 

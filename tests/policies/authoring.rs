@@ -140,7 +140,7 @@ fn rules_for_shipped_policies_need_no_build() {
     }
     let missing = desk.policy("rego", &["test"]).env("PORTCULLIS_POLICIES", desk.path("nowhere")).fails();
     assert!(
-        missing.stderr.contains("nowhere/rego.wasm") && missing.stderr.contains("cargo xtask policies"),
+        missing.stderr.contains("nowhere/rego.wasm") && missing.stderr.contains("make policies"),
         "{missing}"
     );
     let component = format!("name: rego\nlang: rego\ncomponent: {}\n", guests::component("rego").display());

@@ -11,7 +11,7 @@ pub fn home() -> PathBuf {
 #[track_caller]
 pub fn components() -> PathBuf {
     let components = home().join("target/components");
-    assert!(components.is_dir(), "missing: {} (`cargo xtask policies` builds it)", components.display());
+    assert!(components.is_dir(), "missing: {} (`make policies` builds it)", components.display());
     components
 }
 
@@ -19,7 +19,7 @@ pub fn components() -> PathBuf {
 #[track_caller]
 pub fn component(name: &str) -> PathBuf {
     let component = components().join(name).with_extension("wasm");
-    assert!(component.is_file(), "missing: {} (`cargo xtask policies` builds it)", component.display());
+    assert!(component.is_file(), "missing: {} (`make policies` builds it)", component.display());
     component
 }
 

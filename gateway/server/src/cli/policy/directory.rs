@@ -209,7 +209,7 @@ pub(super) fn find_shipped(name: &str) -> Result<PathBuf, Failure> {
     }
     let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
     Err(Failure::Refused(format!(
-        "the shipped policy `{name}` is not there; looked for {}. It comes with Portcullis: name its directory with {SHIPPED}, or the file itself as `component:` in policy.yaml; in Portcullis's sources `cargo xtask policies` builds it into policies-wasm/target/components",
+        "the shipped policy `{name}` is not there; looked for {}. It comes with Portcullis: name its directory with {SHIPPED}, or the file itself as `component:` in policy.yaml; in Portcullis's sources `make policies` builds it into policies-wasm/target/components",
         looked.join(", ")
     )))
 }
