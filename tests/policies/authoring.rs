@@ -139,10 +139,7 @@ fn rules_for_shipped_policies_need_no_build() {
         assert!(tested.stdout.starts_with("2 passed, 0 failed\ncoverage: 2 of 4 verdicts"), "{tested}");
     }
     let missing = desk.policy("rego", &["test"]).env("PORTCULLIS_POLICIES", desk.path("nowhere")).fails();
-    assert!(
-        missing.stderr.contains("nowhere/rego.wasm") && missing.stderr.contains("make policies"),
-        "{missing}"
-    );
+    assert!(missing.stderr.contains("nowhere/rego.wasm") && missing.stderr.contains("make policies"), "{missing}");
     let component = format!("name: rego\nlang: rego\ncomponent: {}\n", guests::component("rego").display());
     desk.write("rego/policy.yaml", &component);
     desk.policy("rego", &["test"]).env("PORTCULLIS_POLICIES", desk.path("nowhere")).succeeds();

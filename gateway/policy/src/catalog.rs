@@ -147,24 +147,21 @@ impl Catalog {
     /// last good version, and is told. Blocks while it compiles. Call it for one owner from one place at a time.
     ///
     /// `fetch` gives a component's bytes, and is asked only for what is not loaded yet.
-    pub fn replace(
-        &self,
-        owner: &Owner,
-        mut attachments: Vec<Attachment>,
-        fetch: Fetch<'_>,
-    ) -> Result<Vec<Problem>, LoadError> {
+    pub fn replace(&self, owner: &Owner, mut attachments: Vec<Attachment>, fetch: Fetch<'_>) -> Vec<Problem> {
         let most = self.engine.limits().chain.attachments;
-        if attachments.len() > most {
-            return Err(LoadError::TooMany(most));
-        }
         attachments.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
         let before = self.current();
         let known = before.chain_of(owner);
         let mut problems = Vec::new();
         let mut attached = Vec::with_capacity(attachments.len());
-        for attachment in attachments {
+        for (place, attachment) in attachments.into_iter().enumerate() {
             let old = known.and_then(|chain| chain.attached.iter().find(|old| old.attachment.name == attachment.name));
-            let new = self.attach(owner, attachment, old, fetch);
+            // What is too much is not left out: nobody may pass for want of a place.
+            let new = if place < most {
+                self.attach(owner, attachment, old, fetch)
+            } else {
+                self.not_loaded(owner, attachment, LoadError::TooMany(most))
+            };
             if let Some(error) = &new.problem {
                 let (name, last_good) = (new.attachment.name.clone(), new.policy.is_some());
                 problems.push(Problem { name, error: Arc::clone(error), last_good });
@@ -173,7 +170,7 @@ impl Catalog {
         }
         let load = known.map(|chain| Arc::clone(&chain.load)).unwrap_or_default();
         self.swap(owner, Chain::new(attached, load));
-        Ok(problems)
+        problems
     }
 
     /// Loads a component, or finds it loaded.
@@ -222,6 +219,13 @@ impl Catalog {
         let counters = old.map_or_else(|| Arc::new(Counters::default()), |old| Arc::clone(&old.counters));
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         Arc::new(Attached::new(owner.clone(), attachment, policy, problem, counters, serial))
+    }
+
+    /// A policy whose `on_error` answers.
+    fn not_loaded(&self, owner: &Owner, attachment: Attachment, error: LoadError) -> Arc<Attached> {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let (problem, counters) = (Some(Arc::new(error)), Arc::new(Counters::default()));
+        Arc::new(Attached::new(owner.clone(), attachment, None, problem, counters, serial))
     }
 
     fn swap(&self, owner: &Owner, chain: Chain) {

@@ -10,7 +10,7 @@ pub use cache::{CacheError, CompileCache};
 
 use crate::contract::{self, Guest};
 use crate::error::LoadError;
-use crate::limits::{Class, ClassLimits, Limits};
+use crate::limits::{Class, ClassLimits, Limits, PerClass};
 use crate::policy::IdleBudget;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +44,7 @@ struct Shared {
     slots: Vec<Slots>,
     /// One component at a time is compiled on a node.
     compiling: Mutex<()>,
-    idle: IdleBudget,
+    idle: PerClass<IdleBudget>,
     _ticker: Ticker,
 }
 
@@ -67,7 +67,17 @@ impl Engine {
         let engines = slots.iter().map(|slots| slots.engine.clone()).collect();
         let ticker = Ticker::start(engines)
             .map_err(|error| LoadError::Internal(format!("the ticker cannot be started: {error}")))?;
-        let idle = IdleBudget::new(limits.chain.idle_instances_total);
+        // What waits for reuse leaves most slots to everybody else.
+        let idle = |class: &ClassLimits| {
+            let share = usize::try_from(class.slots / 4).unwrap_or(usize::MAX);
+            IdleBudget::new(limits.chain.idle_instances_total.min(share))
+        };
+        let classes = &limits.classes;
+        let idle = PerClass {
+            small: idle(&classes.small),
+            javascript: idle(&classes.javascript),
+            python: idle(&classes.python),
+        };
         Ok(Self(Arc::new(Shared { limits, options, slots, compiling: Mutex::new(()), idle, _ticker: ticker })))
     }
 
@@ -121,8 +131,8 @@ impl Engine {
         Err(LoadError::Slots(crate::text::plain(&why, 512)))
     }
 
-    pub(crate) fn idle_budget(&self) -> &IdleBudget {
-        &self.0.idle
+    pub(crate) fn idle_budget(&self, class: Class) -> &IdleBudget {
+        self.0.idle.of(class)
     }
 
     pub(crate) fn slots(&self, class: Class) -> Option<&Slots> {

@@ -7,7 +7,7 @@ mod counters;
 mod narrow;
 mod remember;
 
-pub(crate) use breaker::Breaker;
+pub(crate) use breaker::Breakers;
 pub(crate) use budget::{Budget, LogShare};
 pub(crate) use counters::Counters;
 pub use counters::Counts;
@@ -109,7 +109,8 @@ impl Generation {
         let own = self.projects.get(project);
         for chain in std::iter::once(&self.platform).chain(own) {
             for attached in chain.attached.iter().filter(|attached| attached.hooks().contains(hook)) {
-                let asked = Asked { generation: self, chain, attached, question, hash: &hash, now };
+                let tenant = (attached.owner == Owner::Platform).then_some(project);
+                let asked = Asked { generation: self, chain, attached, tenant, question, hash: &hash, now };
                 asked.ask().join(attached, &mut answer);
                 if matches!(answer.verdict, Verdict::Deny(_)) {
                     return answer;
@@ -132,6 +133,8 @@ struct Asked<'a> {
     generation: &'a Generation,
     chain: &'a Chain,
     attached: &'a Attached,
+    /// For whom the platform's policy is asked.
+    tenant: Option<&'a str>,
     question: &'a Question,
     hash: &'a OnceCell<QuestionHash>,
     now: Instant,
@@ -151,11 +154,11 @@ impl Asked<'_> {
             attached.counters.remembered();
             return heard;
         }
-        if !attached.breaker.admits(limits, self.now) {
+        if !attached.breakers.admits(self.tenant, limits, self.now) {
             return self.unheard(Failure::new(FailureKind::Breaker, "it rests after too many timeouts"));
         }
         // The platform's policies are the operator's own: the shares are the tenants'.
-        let shares = attached.owner != Owner::Platform;
+        let shares = self.tenant.is_none();
         let place = self.chain.load.enter(if shares { limits.project_calls } else { u32::MAX });
         let Some(place) = place else {
             return self.unheard(Failure::new(FailureKind::Pool, "too many calls are under way for its project"));
@@ -171,7 +174,7 @@ impl Asked<'_> {
         }
         let timed_out = matches!(&ran.result, Err(failure) if failure.kind == FailureKind::Timeout);
         let ended = self.now.checked_add(ran.spent.wall).unwrap_or(self.now);
-        attached.breaker.record(timed_out, limits, ended);
+        attached.breakers.record(self.tenant, timed_out, limits, ended);
         attached.counters.ran(&ran);
         let said = ran
             .result

@@ -289,7 +289,7 @@ pub struct ChainLimits {
     pub verdict_life: Duration,
     /// Most idle instances that one attachment keeps for reuse.
     pub idle_instances: usize,
-    /// Most idle instances in the whole process.
+    /// Most idle instances of a class in the whole process; never more than a quarter of its slots.
     pub idle_instances_total: usize,
 }
 

@@ -59,7 +59,7 @@ impl Policy {
         policy.smoke(if reuse.is_some() { policy.limits.configure_cpu } else { policy.limits.cpu })?;
         policy.idle = reuse.map(|reuse| {
             let engine = policy.program.engine();
-            Idle::new(reuse, engine.limits().chain.idle_instances, engine.idle_budget().clone())
+            Idle::new(reuse, engine.limits().chain.idle_instances, engine.idle_budget(policy.program.class()).clone())
         });
         Ok(policy)
     }

@@ -49,7 +49,7 @@ fn attach(catalog: &Catalog, owner: &Owner, module: Option<&[u8]>) {
         limits: None,
     });
     let fetch = |_: &Digest| Ok(Arc::from(module.unwrap_or_default()));
-    catalog.replace(owner, attached.into_iter().collect(), &fetch).unwrap();
+    catalog.replace(owner, attached.into_iter().collect(), &fetch);
 }
 
 /// After it has warmed up, doing it again and again takes no memory.

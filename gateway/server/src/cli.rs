@@ -74,6 +74,8 @@ enum Command {
         memory_bytes: u64,
         /// Most CPU time
         time_s: u64,
+        /// Largest component
+        component_bytes: usize,
     },
 }
 
@@ -85,8 +87,8 @@ pub fn run() -> ExitCode {
         Err(error) => return usage(&error, arguments.iter().any(|argument| argument == "--json")),
     };
     let json = cli.json;
-    if let Command::PolicyCompile { memory_bytes, time_s } = cli.command {
-        return crate::policies::run_compiler(memory_bytes, std::time::Duration::from_secs(time_s));
+    if let Command::PolicyCompile { memory_bytes, time_s, component_bytes } = cli.command {
+        return crate::policies::run_compiler(memory_bytes, std::time::Duration::from_secs(time_s), component_bytes);
     }
     match cli.execute() {
         Ok(answer) => output::print(&answer, json),

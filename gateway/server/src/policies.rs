@@ -38,6 +38,8 @@ const RETRY: Duration = Duration::from_secs(30);
 pub struct Policies {
     catalog: Catalog,
     thread: PolicyThread,
+    /// For those that only observe: they keep no question waiting.
+    observers: PolicyThread,
     loaded: Mutex<Loaded>,
     /// The names of the projects that have policies, by id.
     names: ArcSwap<HashMap<Arc<str>, Box<str>>>,
@@ -65,7 +67,8 @@ impl Policies {
         let engine = engine(limits, data_dir, master)?;
         Ok(Self {
             catalog: Catalog::new(engine),
-            thread: PolicyThread::start()?,
+            thread: PolicyThread::start("policy")?,
+            observers: PolicyThread::start("policy-observer")?,
             loaded: Mutex::default(),
             names: ArcSwap::default(),
             recorder: Recorder::new(),
@@ -106,14 +109,20 @@ impl Policies {
 
     /// Shows policies that observe what became of a request. Nobody waits for it; where there is too much to see, some is not
     /// seen.
-    pub fn observe(&self, generation: Arc<Generation>, project: ProjectId, question: Question) {
+    pub fn observe(
+        &self,
+        generation: Arc<Generation>,
+        project: ProjectId,
+        question: Question,
+        heard: impl FnOnce(&Answer) + Send + 'static,
+    ) {
         debug_assert!(question.hook() == Hook::Response);
-        self.thread.observe(move || drop(generation.ask(&project.0, &question, Instant::now())));
+        self.observers.observe(move || heard(&generation.ask(&project.0, &question, Instant::now())));
     }
 
     /// Questions that no thread had room for.
     pub fn unasked(&self) -> u64 {
-        self.thread.turned_away()
+        self.thread.turned_away().saturating_add(self.observers.turned_away())
     }
 
     /// Loads what the store says is attached, where a rule has changed since the last time.
@@ -134,7 +143,8 @@ impl Policies {
         }
         loaded.retry_at = None;
         for (owner, attachments) in wanted {
-            if loaded.owners.get(&owner) == Some(&attachments) {
+            // An owner that has nothing attached any more is never skipped: what failed to load is kept as nothing, too.
+            if !attachments.is_empty() && loaded.owners.get(&owner) == Some(&attachments) {
                 continue;
             }
             let is_whole = self.replace(store, owner.clone(), attachments.clone()).await;
@@ -200,19 +210,13 @@ impl Policies {
                 }
             };
             let attachments = wanted.iter().map(attachment).collect();
-            match policies.catalog.replace(&owner, attachments, &fetch) {
-                Ok(problems) => {
-                    for problem in &problems {
-                        let (policy, last_good) = (problem.name.as_str(), problem.last_good);
-                        tracing::error!(owner = told(&owner), policy, last_good, error = %problem.error, "a policy cannot be loaded");
-                    }
-                    problems.is_empty()
-                }
-                Err(error) => {
-                    tracing::error!(owner = told(&owner), %error, "the policies stay as they were");
-                    false
-                }
+            let problems = policies.catalog.replace(&owner, attachments, &fetch);
+            for problem in &problems {
+                let (policy, last_good) = (problem.name.as_str(), problem.last_good);
+                let error = &problem.error;
+                tracing::error!(owner = told(&owner), policy, last_good, %error, "a policy cannot be loaded");
             }
+            problems.is_empty()
         };
         tokio::task::spawn_blocking(load).await.unwrap_or(false)
     }

@@ -72,6 +72,11 @@ impl TagLocks {
         Ok(Self { locks, renewal, renewing: Some(renewing) })
     }
 
+    /// Whether the lock on this tag is among them.
+    pub fn holds(&self, tag: &Tag) -> bool {
+        self.locks.tags.binary_search(tag).is_ok()
+    }
+
     /// Gives all locks back. What was done under them is done: where the store fails now, they run out.
     pub async fn release(mut self) {
         // A renewal that is cut off may still reach the store, and take back what is given back here.

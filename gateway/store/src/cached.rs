@@ -49,6 +49,8 @@ pub struct CachedStore {
     robot_names: Cache<FullName, Tagged<Option<RobotId>>>,
     keys: Mutex<Option<Tagged<Arc<[StoredKey]>>>>,
     links: Cache<Link, Instant>,
+    /// Digests that may be read as manifests.
+    readable: Cache<Link, Instant>,
     /// Counts the links forgotten here: what was being asked for meanwhile is not remembered.
     forgotten: AtomicU64,
 }
@@ -101,6 +103,7 @@ impl CachedStore {
             robot_names: Cache::new(ROBOTS),
             keys: Mutex::new(None),
             links: Cache::new(LINKS),
+            readable: Cache::new(LINKS),
             forgotten: AtomicU64::new(0),
         })
     }
@@ -240,6 +243,34 @@ impl CachedStore {
             self.links.insert(link, asked);
         }
         Ok(held)
+    }
+
+    /// Whether a digest came here as a blob and never as a manifest: such a blob was not looked at as one, and is none, whatever
+    /// the upstream makes of it. Only a no is remembered, and for a second.
+    pub async fn is_blob_alone(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool> {
+        let life = LINK_LIFE.min(self.stale_max);
+        if self.readable.get(&LinkRef { project, repository, digest }).is_some_and(|asked| asked.elapsed() < life) {
+            return Ok(false);
+        }
+        let asked = Instant::now();
+        let link = Link { project: project.clone(), repository: repository.clone(), digest: digest.clone() };
+        let (alone, link) = self
+            .run(|store| async move {
+                let one = std::slice::from_ref(&link.digest);
+                let unknown = !store.missing_manifests(&link.project, &link.repository, one).await?.is_empty();
+                let alone = unknown && store.has_link(&link.project, &link.repository, &link.digest).await?;
+                Ok((alone, link))
+            })
+            .await?;
+        if !alone {
+            self.readable.insert(link, asked);
+        }
+        Ok(alone)
     }
 
     /// Removes a link from the store and from what is remembered.

@@ -2,7 +2,9 @@
 
 use super::{attach, denied, scene};
 use http::Method;
+use portcullis_tests::http::{Credentials, Http};
 use portcullis_tests::image::{Blob, Manifest};
+use portcullis_tests::repository::Repository;
 use portcullis_tests::scene::{EFFECT, within};
 use serde_json::json;
 
@@ -98,6 +100,23 @@ fn a_pull_is_judged_by_the_manifest_that_would_be_sent_whatever_the_door() {
     assert_eq!(again.expect(304).body.len(), 0);
     assert_eq!(repository.manifest("none").status, 404, "what is not there is not judged");
     repository.request(Method::GET, "tags/list").send().expect(200);
+}
+
+#[test]
+fn a_manifest_that_nobody_can_judge_is_not_pulled_past_a_policy() {
+    let scene = scene(|gateway| {
+        let settings = json!({"hooks": ["pull"], "expression": "manifest == null || size(manifest.layers) < 2"});
+        attach(gateway, "acme", "expression", &settings, &[]);
+    });
+    let upstream = Http::new(&scene.registry.url(), None);
+    let image = Manifest::image(2, 300).changed(|manifest| manifest["LAYERS"] = json!([]));
+    for project in ["acme", "globex"] {
+        Repository::new(&upstream, &format!("{project}/before"), &Credentials::None).push("1", &image);
+    }
+    for reference in ["1", image.digest()] {
+        scene.acme("before").manifest(reference).refused(403, "DENIED");
+        scene.globex("before").manifest(reference).expect(200);
+    }
 }
 
 #[test]

@@ -62,6 +62,20 @@ fn a_policy_that_refuses_a_token_is_heard_at_every_door() {
 }
 
 #[test]
+fn whom_nothing_is_granted_learns_nothing_of_a_projects_policies() {
+    let scene = narrowing();
+    let access = |who: &Credentials, name: &str| {
+        let answer = scene.gateway.ask_token(who, &[&format!("repository:{name}/app:pull")]).expect(200);
+        mint::access(&answer)
+    };
+    for who in [Credentials::None, scene.globex.admin.credentials()] {
+        for name in ["acme", "nobody"] {
+            assert_eq!(access(&who, name), [] as [&str; 0], "{name}");
+        }
+    }
+}
+
+#[test]
 fn credentials_sent_along_are_no_better_than_a_token() {
     let scene = narrowing();
     scene.acme("app").push("1", &Manifest::image(1, 200));

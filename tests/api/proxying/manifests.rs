@@ -119,3 +119,24 @@ fn a_manifest_may_be_named_by_sha512_where_the_upstream_knows_that() {
     let other = digest.replace(&digest[7..11], "0000");
     assert_eq!(repository.manifest(&other).status, 502, "an answer under another digest is no answer");
 }
+
+/// The upstream would serve it as a manifest: nobody has looked at it as one.
+#[test]
+fn a_manifest_that_came_as_a_blob_is_none() {
+    for isolation in ["ledger", "repository"] {
+        let scene = Scene::with(|builder| builder.set("upstream.isolation", isolation));
+        let repository = scene.acme("smuggled");
+        let image = Manifest::image(1, 300);
+        image.blobs.iter().for_each(|blob| drop(repository.put_blob(blob).expect(201)));
+        repository.put_blob(&image.blob).expect(201);
+        repository.manifest(image.digest()).refused(404, "MANIFEST_UNKNOWN");
+        let head = repository.request(Method::HEAD, &format!("manifests/{}", image.digest())).send();
+        assert_eq!(head.status, 404);
+        let index = Manifest::index(vec![("amd64", image.clone())]);
+        repository.put_manifest("multi", &index).refused(400, "MANIFEST_BLOB_UNKNOWN");
+        // Pushed as what it is, it was looked at.
+        repository.put_manifest("1", &image).expect(201);
+        repository.put_manifest("multi", &index).expect(201);
+        repository.manifest(image.digest()).expect(200);
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::{Attachment, Owner};
 use crate::error::LoadError;
-use crate::evaluate::{Breaker, Budget, Counters, LogShare};
+use crate::evaluate::{Breakers, Budget, Counters, LogShare};
 use crate::policy::Policy;
 use crate::question::{FactSet, Hook, HookSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) struct Attached {
     /// Why it does not run as attached.
     pub(crate) problem: Option<Arc<LoadError>>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) breaker: Breaker,
+    pub(crate) breakers: Breakers,
     /// Unlike every other of this process.
     pub(crate) serial: u64,
     /// Whether it ever gave an answer that may be remembered.
@@ -32,8 +32,8 @@ impl Attached {
         counters: Arc<Counters>,
         serial: u64,
     ) -> Self {
-        let (breaker, gives_life) = (Breaker::default(), AtomicBool::new(false));
-        Self { owner, attachment, policy, problem, counters, breaker, serial, gives_life }
+        let (breakers, gives_life) = (Breakers::default(), AtomicBool::new(false));
+        Self { owner, attachment, policy, problem, counters, breakers, serial, gives_life }
     }
 
     /// Where it wants to be asked. Where it could not be loaded nobody knows, so that its `on_error` answers wherever something

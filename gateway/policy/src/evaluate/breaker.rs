@@ -1,6 +1,7 @@
 //! After so many timeouts in a row a policy rests, each time twice as long. When its rest ends, one call tries it.
 
 use crate::limits::ChainLimits;
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,34 @@ struct State {
     /// The rest under way, or the last one.
     rest: Option<Duration>,
     until: Option<Instant>,
+}
+
+/// A policy's breakers. The platform's rests for one tenant at a time, who may have made it slow himself.
+#[derive(Default)]
+pub(crate) struct Breakers {
+    own: Breaker,
+    /// Of tenants whose last call timed out.
+    tenants: Mutex<HashMap<Box<str>, Breaker>>,
+}
+
+impl Breakers {
+    /// Whether the policy may be run, for this tenant where it is the platform's.
+    pub(crate) fn admits(&self, tenant: Option<&str>, limits: &ChainLimits, now: Instant) -> bool {
+        let Some(tenant) = tenant else { return self.own.admits(limits, now) };
+        let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.get(tenant).is_none_or(|breaker| breaker.admits(limits, now))
+    }
+
+    /// What became of a call that was admitted.
+    pub(crate) fn record(&self, tenant: Option<&str>, timed_out: bool, limits: &ChainLimits, now: Instant) {
+        let Some(tenant) = tenant else { return self.own.record(timed_out, limits, now) };
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if timed_out {
+            tenants.entry(tenant.into()).or_default().record(true, limits, now);
+        } else {
+            tenants.remove(tenant);
+        }
+    }
 }
 
 impl Breaker {

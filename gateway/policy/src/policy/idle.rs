@@ -14,7 +14,7 @@ pub struct Reuse {
     pub life: Duration,
 }
 
-/// How many idle instances the whole process may keep.
+/// How many idle instances of one class the whole process may keep.
 #[derive(Clone)]
 pub(crate) struct IdleBudget {
     kept: Arc<AtomicUsize>,

@@ -36,7 +36,7 @@ impl House {
 
     fn attach(&self, owner: &Owner, attachments: &[Attachment]) -> Vec<(String, bool)> {
         let fetch = |digest: &Digest| self.bytes.get(digest).cloned().ok_or_else(|| "no such bytes".to_owned());
-        let problems = self.catalog.replace(owner, attachments.to_vec(), &fetch).unwrap();
+        let problems = self.catalog.replace(owner, attachments.to_vec(), &fetch);
         problems.into_iter().map(|problem| (problem.name, problem.last_good)).collect()
     }
 
@@ -285,12 +285,15 @@ fn bytes_of_another_digest_are_not_loaded() {
 }
 
 #[test]
-fn more_policies_than_allowed_are_refused_as_a_whole() {
+fn of_more_policies_than_allowed_the_rest_is_answered_by_its_on_error() {
     let mut house = House::new();
     let one = house.attachment("one", denier("a"));
-    let many = (0..33).map(|number| Attachment { name: format!("p{number}"), ..one.clone() }).collect();
-    let fetch = |_: &Digest| Err("not asked".to_owned());
-    assert!(matches!(house.catalog.replace(&acme(), many, &fetch), Err(LoadError::TooMany(32))));
+    let many = (0..33).map(|number| Attachment { name: format!("p{number:02}"), ..one.clone() }).collect();
+    let fetch = |_: &Digest| Err("not there".to_owned());
+    let problems = house.catalog.replace(&acme(), many, &fetch);
+    assert!(matches!(&*problems.last().unwrap().error, LoadError::TooMany(32)));
+    let status = house.catalog.current().status();
+    assert_eq!((status.len(), status[32].running.clone()), (33, None));
 }
 
 #[test]

@@ -13,6 +13,8 @@ use http_body_util::{BodyExt, Limited};
 use portcullis_oci::manifest::{self, Manifest};
 use portcullis_oci::route::UploadStart;
 use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, Reference};
+use portcullis_tenancy::Store;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -141,34 +143,33 @@ fn check_digest(digest: &Digest, bytes: &[u8]) -> Result<(), Refusal> {
     Err(ProtocolError::new(ErrorCode::DigestInvalid, "the manifest's bytes do not have the digest in the path").into())
 }
 
-/// Where the upstream does not keep repositories apart, a manifest may name only what the ledger links to its repository.
+/// What came as a blob is nobody's child, whatever the upstream makes of it. And where the upstream does not keep repositories
+/// apart, a manifest may name only what the ledger links to its repository.
 async fn check_references(visit: &Visit, admitted: &Admitted, manifest: &Manifest) -> Result<(), Refusal> {
     let granted = admitted.granted();
     let (Some(project), Some(repository)) = (granted.project(), granted.operation().repository()) else {
         return Ok(());
     };
-    if visit.settings.config.upstream.isolation == Isolation::Repository {
-        return Ok(());
-    }
-    let blobs: Vec<Digest> = manifest
-        .config
-        .iter()
-        .chain(&manifest.layers)
-        .filter(|descriptor| !descriptor.is_foreign())
-        .map(|descriptor| descriptor.digest.clone())
-        .collect();
     let children: Vec<Digest> = manifest.children.iter().map(|child| child.digest.clone()).collect();
-    let (id, name) = (project.id.clone(), repository.clone());
-    let missing = visit
-        .worker
-        .app
-        .store
-        .run(|store| async move {
+    let missing = if visit.settings.config.upstream.isolation == Isolation::Repository {
+        let mut missing = Vec::new();
+        for child in children {
+            if visit.worker.app.store.is_blob_alone(&project.id, repository, &child).await? {
+                missing.push(child);
+            }
+        }
+        missing
+    } else {
+        let named = manifest.config.iter().chain(&manifest.layers).filter(|descriptor| !descriptor.is_foreign());
+        let blobs: Vec<Digest> = named.map(|descriptor| descriptor.digest.clone()).collect();
+        let (id, name) = (project.id.clone(), repository.clone());
+        let look = |store: Arc<dyn Store>| async move {
             let mut missing = store.missing_links(&id, &name, &blobs).await?;
             missing.extend(store.missing_manifests(&id, &name, &children).await?);
             Ok(missing)
-        })
-        .await?;
+        };
+        visit.worker.app.store.run(look).await?
+    };
     let Some(first) = missing.first() else { return Ok(()) };
     let message = format!(
         "{} of what the manifest names is not in {repository}, {first} for one; push or mount it into this repository first",

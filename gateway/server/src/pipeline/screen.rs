@@ -149,10 +149,9 @@ impl Case<'_> {
                 // Asked again a moment later, there might be something that nobody has judged.
                 let seen = lookup.pulled(reference).await?.ok_or_else(|| unknown(operation, reference))?;
                 let target = Target { digest: Some(seen.digest.to_string()), ..question::target(operation) };
-                let manifest = match &seen.manifest {
-                    Some(manifest) => Some(lookup.record(manifest, wants).await?),
-                    None => None,
-                };
+                // To policies it would look like a blob, and clients may read it all the same.
+                let manifest = seen.manifest.as_ref().ok_or_else(|| unreadable(operation, reference))?;
+                let manifest = Some(lookup.record(manifest, wants).await?);
                 let raw = seen.text();
                 self.leave.seen = Some(seen);
                 (Ask::Pull { target, manifest }, raw)
@@ -174,6 +173,14 @@ impl Case<'_> {
 fn unknown(operation: &Operation, reference: &Reference) -> Refusal {
     let repository = operation.repository().map(ToString::to_string).unwrap_or_default();
     ProtocolError::new(ErrorCode::ManifestUnknown, format!("{repository} has no manifest {reference}")).into()
+}
+
+fn unreadable(operation: &Operation, reference: &Reference) -> Refusal {
+    let repository = operation.repository().map(ToString::to_string).unwrap_or_default();
+    let message = format!(
+        "{repository} {reference} is no manifest that this gateway takes, so that no policy can judge it; push the image again"
+    );
+    ProtocolError::new(ErrorCode::Denied, message).into()
 }
 
 /// A mount is a pull at its source first. Who may not pull there mounts nothing, and is not told why.

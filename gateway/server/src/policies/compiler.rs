@@ -15,10 +15,10 @@ pub const COMMAND: &str = "policy-compile";
 /// Compiles in a child that runs this very program.
 pub fn in_a_child(limits: &config::Policies) -> std::io::Result<Compiler> {
     let program = std::env::current_exe()?;
-    let (memory, time) = (limits.compile_memory_bytes, limits.compile_time);
+    let (memory, time, most) = (limits.compile_memory_bytes, limits.compile_time, limits.host.component_bytes);
     Ok(Box::new(move |component| {
         let mut command = Command::new(&program);
-        command.arg(COMMAND).arg(memory.to_string()).arg(time.as_secs().to_string());
+        command.arg(COMMAND).args([memory.to_string(), time.as_secs().to_string(), most.to_string()]);
         command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|error| format!("the compiler cannot be started: {error}"))?;
         exchange(child, component, time)
@@ -55,8 +55,8 @@ fn exchange(mut child: Child, component: &[u8], time: Duration) -> Result<Vec<u8
 }
 
 /// What the hidden command does: limits itself, then compiles.
-pub fn run(memory_bytes: u64, time: Duration) -> ExitCode {
-    match limited(memory_bytes, time) {
+pub fn run(memory_bytes: u64, time: Duration, component_bytes: usize) -> ExitCode {
+    match limited(memory_bytes, time, component_bytes) {
         Ok(native) if std::io::stdout().lock().write_all(&native).is_ok() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -66,12 +66,12 @@ pub fn run(memory_bytes: u64, time: Duration) -> ExitCode {
     }
 }
 
-fn limited(memory_bytes: u64, time: Duration) -> Result<Vec<u8>, String> {
+fn limited(memory_bytes: u64, time: Duration, component_bytes: usize) -> Result<Vec<u8>, String> {
     let at_most = |value| Rlimit { current: Some(value), maximum: Some(value) };
     for (resource, limit) in [(Resource::As, memory_bytes), (Resource::Cpu, time.as_secs()), (Resource::Core, 0)] {
         setrlimit(resource, at_most(limit)).map_err(|error| format!("limits cannot be set: {error}"))?;
     }
-    let limits = portcullis_policy::Limits::default();
+    let limits = portcullis_policy::Limits { component_bytes, ..portcullis_policy::Limits::default() };
     let mut component = Vec::new();
     let most = u64::try_from(limits.component_bytes).unwrap_or(u64::MAX).saturating_add(1);
     std::io::stdin().lock().take(most).read_to_end(&mut component).map_err(|error| error.to_string())?;

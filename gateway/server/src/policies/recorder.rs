@@ -1,7 +1,7 @@
 //! Real questions with the answers that they were given, for `portcullis policy record`; without what would tell whose they
 //! were. While nobody listens it costs a look at a counter.
 
-use portcullis_policy::question::Question;
+use portcullis_policy::question::{Ask, Question};
 use portcullis_policy::verdict::Reply;
 use portcullis_policy::{Answer, Owner};
 use portcullis_tenancy::ProjectId;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 /// Questions that wait for whoever listens; more are lost to him.
-const WAITING: usize = 256;
+const WAITING: usize = 32;
 
 /// A question and what was said to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,6 +75,9 @@ fn redact(question: &mut Question) {
     context.user_agent = context.user_agent.split(['/', ' ']).next().unwrap_or_default().to_owned();
     context.client_ip = context.client_ip.parse().map(|address| network(address).to_string()).unwrap_or_default();
     context.subject.claims_json = "{}".to_owned();
+    if let Ask::Request(request) | Ask::Response { request, .. } = &mut question.ask {
+        request.headers.retain(|(name, _)| name != "user-agent");
+    }
 }
 
 /// The first address of its /24, or of its /48.
@@ -103,7 +106,10 @@ mod tests {
 
     #[test]
     fn what_would_tell_whose_a_question_was_is_not_recorded() {
-        let mut question = portcullis_policy::smoke_question(portcullis_policy::question::Hook::Token);
+        let mut question = portcullis_policy::smoke_question(portcullis_policy::question::Hook::Request);
+        if let Ask::Request(request) = &mut question.ask {
+            request.headers.push(("user-agent".to_owned(), "docker/28.2 (host alice-laptop)".to_owned()));
+        }
         question.context.request_id = "0123".to_owned();
         question.context.client_ip = "192.0.2.77".to_owned();
         question.context.user_agent = "docker/28.2 (host alice-laptop)".to_owned();

@@ -19,9 +19,9 @@ pub struct PolicyThread {
 
 impl PolicyThread {
     /// Starts it.
-    pub fn start() -> std::io::Result<Self> {
+    pub fn start(name: &str) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("policy".to_owned()).spawn(move || work(&queue))?;
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&queue))?;
         Ok(Self { jobs, turned_away: AtomicU64::new(0) })
     }
 

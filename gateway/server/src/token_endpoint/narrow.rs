@@ -35,14 +35,15 @@ impl Draft<'_> {
     /// of what was granted, the refusal is told.
     pub async fn narrow(&self, asked: &[Scope], granted: Vec<Scope>) -> Result<Narrowed, Refusal> {
         let life = self.visit.settings.config.tokens.life;
-        let had_any = !granted.is_empty();
         let mut left = Narrowed { scopes: granted, life, warnings: Vec::new() };
         let mut denied = None;
         for project in self.concerned(asked).await? {
             let is_its = |scope: &Scope| project_name(scope) == Some(project.name.as_str());
             let (its, others): (Vec<_>, Vec<_>) = left.scopes.drain(..).partition(is_its);
             left.scopes = others;
-            if its.is_empty() && had_any {
+            // Whom nothing is granted is not told that there is a project; only a login has nothing to be granted.
+            let is_login = self.robot.is_some_and(|robot| robot.project_name == project.name);
+            if its.is_empty() && !is_login {
                 continue;
             }
             let requested: Vec<Scope> = asked.iter().filter(|scope| is_its(scope)).cloned().collect();
@@ -62,14 +63,16 @@ impl Draft<'_> {
         }
     }
 
-    /// The projects with policies on tokens, by name. A login, which asks for nothing, is its robot's own project's business.
+    /// The projects with policies on tokens, by name. A login, which asks for nothing or for a refresh token, is its robot's own
+    /// project's business, too.
     async fn concerned(&self, asked: &[Scope]) -> Result<Vec<Arc<Project>>, Refusal> {
         let asks = |project: &Arc<Project>| self.visit.policies.asks(&project.id.0, Hook::Token);
         let mut concerned: Vec<_> = self.projects.values().filter(|project| asks(project)).cloned().collect();
         concerned.sort_by(|one, other| one.name.cmp(&other.name));
-        if let (true, Some(robot)) = (asked.is_empty(), self.robot) {
+        if let (true, Some(robot)) = (asked.is_empty() || self.request.wants_refresh, self.robot) {
             let own = self.visit.worker.app.store.project(robot.project_name.as_str()).await?;
-            concerned.extend(own.filter(asks));
+            let is_there = |own: &Arc<Project>| concerned.iter().any(|project| project.id == own.id);
+            concerned.extend(own.filter(|own| asks(own) && !is_there(own)).into_iter().collect::<Vec<_>>());
         }
         Ok(concerned)
     }

@@ -96,6 +96,14 @@ pub(super) async fn attach(wanted: Attach, session: &Session) -> Result<Answer, 
     };
     let attachment =
         policy::draft(&session.store, id, wanted, "operator".into(), session.now, &crate::app::random).await?;
+    let all = session.store.attachments().await?;
+    let others = all.iter().filter(|other| other.project.as_ref() == id && other.name != attachment.name).count();
+    let most = session.config.policies.host.chain.attachments;
+    if others >= most {
+        let why =
+            format!("{most} policies are attached there, and policies.attachments allows no more; detach one first");
+        return Err(refused(&why));
+    }
     let tried = policies::attachment(&attachment);
     let class = program.class().name();
     let hooks: Vec<&str> = program.info().hooks.iter().map(|hook| hook.name()).collect();

@@ -138,7 +138,7 @@ async fn single(
             limits: None,
         };
         let catalog = Catalog::new(engine);
-        let problems = catalog.replace(&owner, vec![attachment], &|_| Ok(Arc::clone(&component)))?;
+        let problems = catalog.replace(&owner, vec![attachment], &|_| Ok(Arc::clone(&component)));
         Ok((catalog.current(), problems))
     });
     let loaded: Result<_, portcullis_policy::LoadError> = loading.await.map_err(|error| refused(&error))?;

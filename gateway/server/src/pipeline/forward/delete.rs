@@ -33,11 +33,24 @@ pub async fn manifest(errand: &Errand, digest: &Digest, locks: Option<TagLocks>)
         wanted.extend(tags.into_iter().filter(|(_, tagged)| tagged == digest).map(|(tag, _)| tag));
     }
     let further = TagLocks::take(store, &errand.project.id, &errand.repository, wanted).await?;
-    let result = delete_manifest(errand, digest).await;
+    // What policies have judged is what goes: a tag that came onto it meanwhile was not among it.
+    let result = match &locks {
+        Some(judged) if !still_as_judged(errand, digest, judged).await? => Err(Refusal::unavailable(
+            "a tag was pushed onto the manifest while its deletion was looked at; try again in a moment",
+        )),
+        _ => delete_manifest(errand, digest).await,
+    };
     for locks in locks.into_iter().chain([further]) {
         locks.release().await;
     }
     result
+}
+
+async fn still_as_judged(errand: &Errand, digest: &Digest, judged: &TagLocks) -> Result<bool, Refusal> {
+    let store = &errand.visit.worker.app.store;
+    let (project, repository) = (errand.project.id.clone(), errand.repository.clone());
+    let tags = store.run(|store| async move { store.tags(&project, &repository).await }).await?;
+    Ok(tags.iter().filter(|(_, tagged)| tagged == digest).all(|(tag, _)| judged.holds(tag)))
 }
 
 /// The upstream's tags that are not on record, from before the gateway. What they stand on is not known, so any may go along.

@@ -67,6 +67,8 @@ pub async fn manifest(
 ) -> Result<Response<Body>, Refusal> {
     let conditions = passed_up(&errand.visit.head.headers, &CONDITIONS);
     let may_be_unmodified = has_condition(&conditions);
+    let judged = seen.as_ref().map(|seen| Reference::Digest(seen.digest.clone()));
+    let reference = judged.as_ref().unwrap_or(reference);
     let mut call = match seen {
         None => errand.call(),
         Some(seen) if !may_be_unmodified => {
@@ -91,6 +93,11 @@ pub async fn manifest(
         _ => return Err(refusal(errand, answer).await),
     }
     check_schema(errand, reference, &answer.head)?;
+    if let Reference::Digest(digest) = reference
+        && errand.visit.worker.app.store.is_blob_alone(&errand.project.id, &errand.repository, digest).await?
+    {
+        return Err(plain(ErrorCode::ManifestUnknown, unknown_manifest(errand, reference)));
+    }
     let media_type = answer.head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     if Throwaways::could_be(media_type, content_length(&answer)) {
         return look_closely(errand, method, reference, answer).await;
@@ -121,8 +128,8 @@ async fn look_closely(
     answer: Answer,
 ) -> Result<Response<Body>, Refusal> {
     let answer = if *method == Method::HEAD {
-        let path = errand.granted.operation().path_and_query(&errand.upstream_name);
-        let call: Call = errand.call_to(Method::GET, path);
+        let pull = Operation::ManifestPull { repository: errand.repository.clone(), reference: reference.clone() };
+        let call: Call = errand.call_to(Method::GET, pull.path_and_query(&errand.upstream_name));
         errand.send(call.header(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT))).await?
     } else {
         answer

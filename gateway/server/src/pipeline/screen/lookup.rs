@@ -70,6 +70,11 @@ impl<'a> Lookup<'a> {
         if self.worker.app.throwaways.is_ours(&bytes) {
             return Ok(None);
         }
+        if let (Reference::Digest(digest), Some(repository)) = (reference, self.repository)
+            && self.worker.app.store.is_blob_alone(&self.project.id, repository, digest).await?
+        {
+            return Ok(None);
+        }
         let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let manifest = manifest::parse(content_type, &bytes).ok();
         let digest = match reference {
@@ -80,7 +85,8 @@ impl<'a> Lookup<'a> {
             verifier.update(&bytes);
             verifier.matches()
         });
-        if !is_it {
+        let stated = head.headers.get("docker-content-digest").map(HeaderValue::as_bytes);
+        if !is_it || stated.is_some_and(|stated| stated != digest.as_str().as_bytes()) {
             return Err(UpstreamError::Odd(format!("its bytes for {reference} do not have their digest")).into());
         }
         Ok(Some(Seen { digest, head, bytes, manifest }))
