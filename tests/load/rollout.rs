@@ -2,6 +2,7 @@
 //! moment: of what was in force at some time while the request was under way.
 
 use crate::attached::{LONGEST, told};
+use crate::traffic::among_others;
 use http::Method;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::guest;
@@ -193,6 +194,7 @@ fn read(answer: &Response, hooks: usize) -> Result<Shown, String> {
 
 /// So many changes for each of two tenants, under load.
 fn roll_out(changes: u32) {
+    let _others = among_others();
     let scene = Scene::with(|builder| {
         // However busy the machine is, no guest is refused for having waited.
         let patient = builder.set("policies.hard_stop_ms", 10_000).set("tokens.life_s", 3600);
