@@ -1,5 +1,6 @@
 //! What these tests attach is what a gateway takes; and what it says of it.
 
+use crate::traffic::among_others;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::guest;
 use portcullis_tests::image::Manifest;
@@ -12,6 +13,7 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 
 #[test]
 fn guests_made_of_text_and_shipped_ones_are_attached_and_asked() {
+    let _others = among_others();
     let scene = Scene::open();
     let (repository, image) = (scene.acme("app"), Manifest::image(1, 100));
     scene.gateway.attach("acme", &guest::hostile("trap"), json!({}), &["--name", "trap"]);

@@ -1,6 +1,7 @@
 //! Where there is no room for one call more, the answer is a refusal, at once.
 
 use crate::attached::{failures, in_force, spinner, told};
+use crate::traffic::among_others;
 use portcullis_tests::gateway::Builder;
 use portcullis_tests::image::Manifest;
 use portcullis_tests::scene::Scene;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Many requests at once on four threads, where there is room for one call.
 fn crowd(narrow: impl FnOnce(Builder) -> Builder) {
+    let _others = among_others();
     let scene = Scene::with(|builder| {
         // All of the project's calls stay on the threads that serve requests: on a thread of their own they would queue.
         let wide = builder.set("server.tls", "off").set("server.worker_threads", 4);

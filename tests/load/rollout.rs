@@ -2,6 +2,7 @@
 //! moment: of what was in force at some time while the request was under way.
 
 use crate::attached::{LONGEST, told};
+use crate::traffic::among_others;
 use http::Method;
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::guest;
@@ -16,9 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Half of them for each tenant.
 const CLIENTS: usize = 64;
-/// What the gateway's memory may grow by after the first third. Beside 64 clients the allocator gives pages back late, and
-/// how late differs by so much from run to run; what leaked with each of a thousand changes would be more.
-const TOLERANCE_KIB: u64 = 48 * 1024;
+/// What the gateway's memory may grow by after the first third. Beside 64 clients the allocator gives pages back late, by ten
+/// MiB more or less from run to run. A thousand changes of which each leaves 50 KiB behind, less than a loaded guest takes, are
+/// seen; what is smaller is for the policy crate's own test of memory, where nothing else runs.
+const TOLERANCE_KIB: u64 = 32 * 1024;
 
 /// What an answer shows of the policy: the number in its settings, and what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +195,7 @@ fn read(answer: &Response, hooks: usize) -> Result<Shown, String> {
 
 /// So many changes for each of two tenants, under load.
 fn roll_out(changes: u32) {
+    let _others = among_others();
     let scene = Scene::with(|builder| {
         // However busy the machine is, no guest is refused for having waited.
         let patient = builder.set("policies.hard_stop_ms", 10_000).set("tokens.life_s", 3600);

@@ -1,7 +1,21 @@
 //! Requests at a rate of their own, whatever becomes of the ones before; and how long they took.
 
 use portcullis_tests::http::{Credentials, Http, Response, block_on};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
+
+/// Held by whoever makes load, so that whoever compares times does it while no other test of this program runs.
+static ROOM: RwLock<()> = RwLock::new(());
+
+/// For tests that do not mind others.
+pub(crate) fn among_others() -> RwLockReadGuard<'static, ()> {
+    ROOM.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For tests that compare times.
+pub(crate) fn by_itself() -> RwLockWriteGuard<'static, ()> {
+    ROOM.write().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What one tenant asks for again and again.
 #[derive(Clone)]

@@ -186,18 +186,27 @@ impl Policy {
         Ok([between(begun, made), between(made, configured), between(configured, asked), asked.elapsed()])
     }
 
+    /// A first call pays for cold caches: what only took too long may try again.
     fn try_configure(&self, kept: bool) -> Result<Spent, LoadError> {
+        let slow = |spent: &Spent| !kept && spent.cpu > self.limits.cpu;
+        let mut spent = self.configure_once()?;
+        if slow(&spent) {
+            spent = self.configure_once()?;
+        }
+        if slow(&spent) {
+            let in_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            return Err(LoadError::SlowConfigure { used_ms: in_ms(spent.cpu), limit_ms: in_ms(self.limits.cpu) });
+        }
+        Ok(spent)
+    }
+
+    fn configure_once(&self) -> Result<Spent, LoadError> {
         let failed = |failure: Failure| LoadError::Settings(vec![format!("`configure` failed: {failure}")]);
         let mut running = self.program.start(&self.limits, self.limits.configure_cpu).map_err(failed)?;
         if let Err(problem) = running.configure(&self.settings).map_err(failed)? {
             return Err(LoadError::Settings(vec![crate::text::plain(&problem, 256)]));
         }
-        let spent = running.spent();
-        if !kept && spent.cpu > self.limits.cpu {
-            let in_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-            return Err(LoadError::SlowConfigure { used_ms: in_ms(spent.cpu), limit_ms: in_ms(self.limits.cpu) });
-        }
-        Ok(spent)
+        Ok(running.spent())
     }
 
     fn ran(&self, running: &mut Running<'_>, result: Result<Reply, Failure>, reused: bool) -> Ran {
