@@ -262,27 +262,42 @@ fn a_description_with_foreign_characters_or_too_many_metrics_is_refused() {
 
 #[test]
 fn an_exhausted_pool_is_an_orderly_failure_and_no_slot_is_lost() {
-    use portcullis_policy::{ClassLimits, Engine, Options, Reuse};
+    use portcullis_policy::{CallLimits, ClassLimits, Engine, Options};
     let mut limits = Limits::default();
-    limits.classes.small = ClassLimits { slots: 3, ..ClassLimits::small() };
-    limits.chain.idle_instances = 3;
+    limits.classes.small = ClassLimits { slots: 2, ..ClassLimits::small() };
     let engine = Engine::new(limits, Options::default()).unwrap();
-    let program = std::sync::Arc::new(Program::load(&engine, &hostile("trap")).unwrap());
-    // Three instances are kept idle, by three policies: nothing is left for a fourth call.
-    let reuse = Reuse { calls: 10, life: Duration::from_secs(60) };
-    let friendly = std::sync::Arc::new(Program::load(&engine, &wrap(";; hooks: request")).unwrap());
-    let keep = || Policy::new(friendly.clone(), "{}", None, Some(reuse)).unwrap();
-    let kept = [keep(), keep(), keep()];
-    let victim = Policy::new(program, "{}", None, None).unwrap();
-    for policy in &kept {
-        assert!(policy.run(&request(), Instant::now()).result.is_ok());
-    }
-    assert_eq!(engine.slots_in_use(Class::Small), 3);
-    assert_eq!(victim.run_fresh(&request()).result.unwrap_err().kind, FailureKind::Pool);
-    kept.iter().for_each(Policy::drop_idle);
-    assert_eq!(engine.slots_in_use(Class::Small), 0);
+    let load = |name| std::sync::Arc::new(Program::load(&engine, &hostile(name)).unwrap());
+    let patient =
+        CallLimits { cpu: Duration::from_secs(3), hard_stop: Duration::from_secs(30), ..CallLimits::default() };
+    let looping = Policy::new(load("endless-loop"), "{}", Some(patient), None).unwrap();
+    let victim = Policy::new(load("trap"), "{}", None, None).unwrap();
+    std::thread::scope(|scope| {
+        let loops = [(); 2].map(|()| scope.spawn(|| looping.run_fresh(&request()).result.unwrap_err().kind));
+        while engine.slots_in_use(Class::Small) < 2 {
+            std::thread::yield_now();
+        }
+        assert_eq!(victim.run_fresh(&request()).result.unwrap_err().kind, FailureKind::Pool);
+        assert_eq!(loops.map(|one| one.join().unwrap()), [FailureKind::Timeout; 2]);
+    });
     for _ in 0..20 {
         assert_eq!(victim.run_fresh(&request()).result.unwrap_err().kind, FailureKind::Trap);
     }
+    assert_eq!(engine.slots_in_use(Class::Small), 0);
+}
+
+#[test]
+fn what_waits_for_reuse_leaves_most_slots_to_everybody_else() {
+    use portcullis_policy::{ClassLimits, Engine, Options, Reuse};
+    let mut limits = Limits::default();
+    limits.classes.small = ClassLimits { slots: 8, ..ClassLimits::small() };
+    let engine = Engine::new(limits, Options::default()).unwrap();
+    let program = std::sync::Arc::new(Program::load(&engine, &wrap(";; hooks: request")).unwrap());
+    let reuse = Reuse { calls: 10, life: Duration::from_secs(60) };
+    let kept = [(); 5].map(|()| Policy::new(program.clone(), "{}", None, Some(reuse)).unwrap());
+    for policy in &kept {
+        assert!(policy.run(&request(), Instant::now()).result.is_ok());
+    }
+    assert_eq!(engine.slots_in_use(Class::Small), 2);
+    kept.iter().for_each(Policy::drop_idle);
     assert_eq!(engine.slots_in_use(Class::Small), 0);
 }
