@@ -23,7 +23,7 @@ fn policies_in_other_languages_hold_their_cases_and_are_asked_by_a_gateway() {
         attach.arg(desk.path("settings.yaml")).succeeds();
         let image = Manifest::image(1, 500);
         image.blobs.iter().for_each(|blob| drop(scene.acme("app").put_blob(blob).expect(201)));
-        let refused = within(EFFECT * 2, || {
+        let refused = within(EFFECT, || {
             let answer = scene.acme("app").put_manifest("1", &image);
             (answer.status == 403).then(|| answer.json()["errors"][0]["message"].to_string())
         });

@@ -30,7 +30,7 @@ fn however_much_nobody_asks_for_nothing_is_stored() {
     // Not all of them fit into one head.
     for asked in [1, 3, 4, 40] {
         let query: String = scopes[..asked].iter().map(|scope| format!("&scope={scope}")).collect();
-        let answer = within(EFFECT * 5, || {
+        let answer = within(EFFECT, || {
             Some(get(&scene, &Credentials::None, &query).expect(200)).filter(|answer| !access(answer).is_empty())
         });
         let token = answer.json()["token"].as_str().expect("a token").to_owned();

@@ -132,7 +132,7 @@ fn a_gateway_that_cannot_load_the_new_one_goes_on_with_the_last_good_one_and_say
         let all = status["policies"].as_array().cloned().unwrap_or_default();
         all.into_iter().find(|one| one["name"] == name && one["running"]["problem"].is_string())
     };
-    let limits = within(EFFECT * 2, || status("limits"));
+    let limits = within(EFFECT, || status("limits"));
     assert!(limits["running"]["problem"].to_string().contains("more than the limit of 400000"), "{limits}");
     assert_ne!(limits["running"]["running"], limits["digest"], "the last good one runs");
     assert_eq!(push_two(&scene.acme("app"), "1"), 403);
@@ -142,12 +142,13 @@ fn a_gateway_that_cannot_load_the_new_one_goes_on_with_the_last_good_one_and_say
     denied(scene.acme("app").put_manifest("2", &image), message);
     assert!(scene.gateway.log().contains("a policy cannot be loaded"));
     // Where there never was a good one, `on_error` answers.
+    within(EFFECT, || status("rego").and(status("lenient")));
     let answer = scene.globex("app").request(http::Method::POST, "blobs/uploads/").send();
     denied(answer, "policy rego of globex: the policy failed (missing)");
     // What never loaded goes like any other.
     scene.gateway.cli(&["policy", "detach", "globex", "lenient"]);
     scene.gateway.cli(&["policy", "detach", "globex", "rego"]);
-    within(EFFECT * 2, || (push_two_if(&scene.globex("app")) == Some(201)).then_some(()));
+    within(EFFECT, || (push_two_if(&scene.globex("app")) == Some(201)).then_some(()));
 }
 
 /// The same as [`push_two`] where uploads may be refused too.
