@@ -2,6 +2,7 @@
 //! them.
 
 mod artifacts;
+mod catalog;
 mod hooks;
 mod records;
 mod rollout;

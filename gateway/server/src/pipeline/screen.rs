@@ -21,7 +21,7 @@ use portcullis_oci::route::UploadStart;
 use portcullis_oci::{ErrorCode, Operation, ProtocolError, Reference, Tag};
 use portcullis_policy::question::{Ask, Context, Fact, FactSet, Hook, Question, Target};
 use portcullis_policy::{Answer, Level, Mode, Verdict};
-use portcullis_tenancy::Project;
+use portcullis_tenancy::{Project, StoreError};
 use std::sync::Arc;
 
 /// An operation that no policy refuses. Only this stage makes one.
@@ -61,7 +61,7 @@ pub async fn screen(visit: &Arc<Visit>, mut inspected: Inspected, meter: &mut Me
         inspected.give_up_mount();
     }
     let pass = |inspected| Ok(Screened { inspected, leave: Leave::default() });
-    let Some(project) = inspected.granted().project().cloned() else { return pass(inspected) };
+    let Some(project) = concerned(visit, inspected.granted()).await? else { return pass(inspected) };
     let (operation, caller) = (inspected.granted().operation(), inspected.granted().caller());
     let asks = |hook: Hook| visit.policies.asks(&project.id.0, hook);
     let asked: Vec<Hook> = hooks(operation).iter().copied().filter(|hook| asks(*hook)).collect();
@@ -90,13 +90,24 @@ pub async fn screen(visit: &Arc<Visit>, mut inspected: Inspected, meter: &mut Me
     Ok(Screened { inspected, leave })
 }
 
+/// The project whose policies are asked beside the platform's: the repository's; for the catalogue, which is of no one
+/// project, the caller's own.
+async fn concerned(visit: &Visit, granted: &Granted) -> Result<Option<Arc<Project>>, Refusal> {
+    match (granted.operation(), granted.caller().robot()) {
+        (Operation::Catalog { .. }, Some(robot)) => {
+            let own = visit.worker.app.store.project(robot.project_name.as_str()).await?;
+            // A project made anew under the same name is not the robot's.
+            let own = own.filter(|own| own.id == robot.project).ok_or(StoreError::Missing)?;
+            Ok(Some(own))
+        }
+        _ => Ok(granted.project().cloned()),
+    }
+}
+
 /// Where a policy can be asked about an operation.
 const fn hooks(operation: &Operation) -> &'static [Hook] {
     match operation {
-        Operation::Ping
-        | Operation::Catalog { .. }
-        | Operation::UploadStatus { .. }
-        | Operation::UploadCancel { .. } => &[],
+        Operation::Ping | Operation::UploadStatus { .. } | Operation::UploadCancel { .. } => &[],
         Operation::ManifestPush { .. } => &[Hook::Request, Hook::ManifestPush],
         Operation::ManifestPull { .. }
         | Operation::ManifestHead { .. }
