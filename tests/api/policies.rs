@@ -8,6 +8,7 @@ mod records;
 mod rollout;
 mod tags;
 mod tokens;
+mod unjudged;
 
 use portcullis_tests::command::{Output, Run};
 use portcullis_tests::gateway::Gateway;

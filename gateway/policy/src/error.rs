@@ -83,12 +83,29 @@ pub enum FailureKind {
     Missing,
     /// It was not run, for it rests after timeouts.
     Breaker,
+    /// It was not run, for too many questions waited.
+    Busy,
+    /// It was not run, for what it wants to know could not be looked up.
+    Lookup,
+    /// It was not run, for what it judges cannot be read. Whoever sends something chooses whether it can be, so that this
+    /// refuses whatever `on_error` says.
+    Unreadable,
 }
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Trap, Self::Timeout, Self::Memory, Self::Output, Self::Pool, Self::Missing, Self::Breaker];
+    pub const ALL: [Self; 10] = [
+        Self::Trap,
+        Self::Timeout,
+        Self::Memory,
+        Self::Output,
+        Self::Pool,
+        Self::Missing,
+        Self::Breaker,
+        Self::Busy,
+        Self::Lookup,
+        Self::Unreadable,
+    ];
 
     /// Its name in metrics.
     pub const fn name(self) -> &'static str {
@@ -100,6 +117,9 @@ impl FailureKind {
             Self::Pool => "pool",
             Self::Missing => "missing",
             Self::Breaker => "breaker",
+            Self::Busy => "busy",
+            Self::Lookup => "lookup",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -115,7 +135,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(kind: FailureKind, message: impl AsRef<str>) -> Self {
+    /// With its message made short and plain.
+    pub fn new(kind: FailureKind, message: impl AsRef<str>) -> Self {
         Self { kind, message: crate::text::plain(message.as_ref(), 512) }
     }
 

@@ -6,7 +6,7 @@ use crate::cli::output::{Answer, Failure};
 use crate::cli::session::Session;
 use crate::cli::table::{self, Column};
 use crate::pipeline::respond::Refusal;
-use crate::pipeline::screen::Lookup;
+use crate::pipeline::screen::{Found, Lookup};
 use crate::policies;
 use crate::upstream_admin::UpstreamAdmin;
 use clap::Args;
@@ -204,7 +204,8 @@ impl Judge<'_> {
         for hook in self.hooks {
             let wants = self.generation.wants(&self.project.id.0, *hook);
             let Some(manifest) = &seen.manifest else { continue };
-            let manifest = lookup.record(manifest, wants).await.map_err(told)?;
+            let mut found = Found::default();
+            let manifest = lookup.record(manifest, wants, &mut found).await;
             let target = Target {
                 repository: stored.repository.to_string(),
                 tags: stored.tags.iter().map(Tag::to_string).collect(),
@@ -214,8 +215,13 @@ impl Judge<'_> {
                 Hook::ManifestPush => Ask::ManifestPush { target, manifest },
                 _ => Ask::Pull { target, manifest: Some(manifest) },
             };
-            let facts = lookup.facts(&ask, wants).await.map_err(told)?;
-            let question = Question { context: self.context(), ask, facts: Arc::new(facts), raw_manifest: seen.text() };
+            lookup.facts(&ask, wants, &mut found).await;
+            // What cannot be read is a finding; what cannot be had is none.
+            if let Some(refusal) = found.refusal.filter(|refusal| !matches!(refusal, Refusal::Protocol(_))) {
+                return Err(told(refusal));
+            }
+            let facts = Arc::new(found.facts);
+            let question = Question { context: self.context(), ask, facts, raw_manifest: seen.text() };
             let answer = self.generation.ask(&self.project.id.0, &question, Instant::now());
             for heard in answer.heard {
                 let (message, failed) = match heard.said {

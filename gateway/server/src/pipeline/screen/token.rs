@@ -53,7 +53,7 @@ pub async fn ask(
     };
     let context = question::context(visit, robot, project, request_id);
     let question = Question { context, ask: Ask::Token(request), facts: Default::default(), raw_manifest: None };
-    let answer = super::ask(visit, project, question).await?;
+    let answer = super::chain::ask(visit, project, question, None).await?;
     Ok(match answer.verdict {
         Verdict::Narrow { scopes, ttl_s } => Left { scopes: narrowed(&scopes)?, ttl_s, warnings: answer.warnings },
         Verdict::Pass | Verdict::Deny(_) => Left { scopes: ask.granted, ttl_s: ask.ttl_s, warnings: answer.warnings },
