@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use thread::PolicyThread;
+use thread::{Load, PolicyThread};
 use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -95,9 +95,10 @@ impl Policies {
         let now = Instant::now();
         let recorded = self.recorder.is_on().then(|| question.clone());
         let answer = if generation.needs_thread(&project.0, question.hook(), now) {
-            let (generation, project) = (Arc::clone(generation), project.clone());
-            let ask = move || generation.ask(&project.0, &question, Instant::now());
-            self.thread.run(ask).await.ok_or(Busy)?
+            let (generation, of) = (Arc::clone(generation), project.clone());
+            let load = Load { project: &project.0, bytes: question.bytes() };
+            let ask = move || generation.ask(&of.0, &question, Instant::now());
+            self.thread.run(load, ask).await.ok_or(Busy)?
         } else {
             generation.ask(&project.0, &question, now)
         };
@@ -117,7 +118,9 @@ impl Policies {
         heard: impl FnOnce(&Answer) + Send + 'static,
     ) {
         debug_assert!(question.hook() == Hook::Response);
-        self.observers.observe(move || heard(&generation.ask(&project.0, &question, Instant::now())));
+        let of = project.clone();
+        let load = Load { project: &of.0, bytes: question.bytes() };
+        self.observers.observe(load, move || heard(&generation.ask(&project.0, &question, Instant::now())));
     }
 
     /// Questions that no thread had room for.
