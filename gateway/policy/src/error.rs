@@ -60,9 +60,27 @@ pub enum LoadError {
     /// The operator's fault: more policies on one project than allowed.
     #[error("more than {0} policies are attached")]
     TooMany(usize),
+    /// Every slot of its class is in use.
+    #[error("no slot is free for it now: {0}")]
+    NoSlot(Failure),
+    /// Its bytes cannot be had.
+    #[error("{0}")]
+    Unavailable(String),
     /// Our own fault.
     #[error("{0}")]
     Internal(String),
+}
+
+impl LoadError {
+    /// Whether the same may be loaded a moment later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::NoSlot(_) | Self::Unavailable(_))
+    }
+
+    /// What a failure of a first call means: `its_own`, where it is not for want of a slot.
+    pub(crate) fn of_call(failure: Failure, its_own: impl FnOnce(Failure) -> Self) -> Self {
+        if failure.kind == FailureKind::Pool { Self::NoSlot(failure) } else { its_own(failure) }
+    }
 }
 
 /// The kinds of failure that are counted apart.
