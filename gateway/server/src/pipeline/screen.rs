@@ -77,10 +77,12 @@ pub async fn screen(visit: &Arc<Visit>, mut inspected: Inspected, meter: &mut Me
         meter.observe(Observer::new(&visit.policies, &project, context.clone(), request));
     }
     // Credentials that are sent along are as good as a token for this one request, and no better.
-    if of_token && !token::covers(visit, robot, &project, meter.request_id(), &required(operation)).await? {
-        return Err(insufficient(operation));
+    let mut leave = Leave::default();
+    if of_token {
+        let covered = token::covers(visit, robot, &project, meter.request_id(), &required(operation)).await?;
+        leave.warnings.extend(covered.ok_or_else(|| insufficient(operation))?);
     }
-    let mut case = Case { visit, project: &project, context, leave: Leave::default() };
+    let mut case = Case { visit, project: &project, context, leave };
     let lookup = Lookup::new(&visit.worker, &project, operation.repository());
     case.take_locks(&lookup, operation, &asked).await?;
     for hook in asked {
@@ -225,7 +227,9 @@ async fn may_mount(
     };
     if asks(Hook::Token)
         && matches!(granted.caller(), Caller::Robot { .. })
-        && !refused(token::covers(visit, robot, source, meter.request_id(), &required(&pull)).await)?
+        && !refused(
+            token::covers(visit, robot, source, meter.request_id(), &required(&pull)).await.map(|left| left.is_some()),
+        )?
     {
         return Ok(false);
     }
