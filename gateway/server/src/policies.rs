@@ -67,7 +67,7 @@ impl Policies {
             loading: Mutex::default(),
             loads: Semaphore::new(LOADS),
             names: ArcSwap::default(),
-            recorder: Recorder::new(),
+            recorder: Recorder::default(),
         })
     }
 
@@ -89,7 +89,7 @@ impl Policies {
         question: Question,
     ) -> Result<Answer, Busy> {
         let now = Instant::now();
-        let recorded = self.recorder.is_on().then(|| question.clone());
+        let recorded = self.recorder.is_on(project).then(|| question.clone());
         let answer = if generation.needs_thread(&project.0, question.hook(), now) {
             let (generation, of) = (Arc::clone(generation), project.clone());
             let load = thread::Load { project: &project.0, bytes: question.bytes() };
