@@ -15,11 +15,11 @@ use super::Visit;
 use super::authorize::{Granted, insufficient, required};
 use super::identify::Caller;
 use super::inspect::{Inspected, Payload};
-use super::respond::Refusal;
+use super::respond::{Refusal, unknown_manifest};
 use super::settle::Meter;
 use crate::tag_lock::TagLocks;
 use portcullis_oci::route::UploadStart;
-use portcullis_oci::{ErrorCode, Operation, ProtocolError, Reference, Tag};
+use portcullis_oci::{ErrorCode, Operation, ProtocolError, Reference, RepositoryName, Tag};
 use portcullis_policy::question::{Ask, Context, Fact, FactSet, Hook, Question, Target};
 use portcullis_tenancy::{Project, StoreError};
 use std::sync::Arc;
@@ -159,16 +159,20 @@ impl Case<'_> {
                 let raw = std::str::from_utf8(bytes).ok().map(Arc::from);
                 (Ask::ManifestPush { target, manifest: lookup.record(manifest, wants, &mut found).await }, raw)
             }
-            (Hook::Pull, Operation::ManifestPull { reference, .. } | Operation::ManifestHead { reference, .. }, _) => {
+            (
+                Hook::Pull,
+                Operation::ManifestPull { repository, reference } | Operation::ManifestHead { repository, reference },
+                _,
+            ) => {
                 let seen = match lookup.pulled(reference).await {
                     // Asked again a moment later, there might be something that nobody has judged.
-                    Ok(seen) => seen.ok_or_else(|| unknown(operation, reference))?,
+                    Ok(seen) => seen.ok_or_else(|| unknown_manifest(repository, reference))?,
                     Err(refusal) => return self.fail(hook, refusal),
                 };
                 let target = Target { digest: Some(seen.digest.to_string()), ..question::target(operation) };
                 let (raw, seen) = (seen.text(), self.leave.seen.insert(seen));
                 // To policies it would look like a blob, and clients may read it all the same.
-                let Some(manifest) = &seen.manifest else { return self.fail(hook, unreadable(operation, reference)) };
+                let Some(manifest) = &seen.manifest else { return self.fail(hook, unreadable(repository, reference)) };
                 let manifest = lookup.record(manifest, wants, &mut found).await;
                 (Ask::Pull { target, manifest: Some(manifest) }, raw)
             }
@@ -193,13 +197,7 @@ impl Case<'_> {
     }
 }
 
-fn unknown(operation: &Operation, reference: &Reference) -> Refusal {
-    let repository = operation.repository().map(ToString::to_string).unwrap_or_default();
-    ProtocolError::new(ErrorCode::ManifestUnknown, format!("{repository} has no manifest {reference}")).into()
-}
-
-fn unreadable(operation: &Operation, reference: &Reference) -> Refusal {
-    let repository = operation.repository().map(ToString::to_string).unwrap_or_default();
+fn unreadable(repository: &RepositoryName, reference: &Reference) -> Refusal {
     let message = format!(
         "{repository} {reference} is no manifest that this gateway takes, so that no policy can judge it; push the image again"
     );
