@@ -3,6 +3,7 @@
 use crate::guests;
 use portcullis_tests::command::{Output, Run};
 use portcullis_tests::gateway;
+use portcullis_tests::guest::shipped;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -140,7 +141,7 @@ fn rules_for_shipped_policies_need_no_build() {
     }
     let missing = desk.policy("rego", &["test"]).env("PORTCULLIS_POLICIES", desk.path("nowhere")).fails();
     assert!(missing.stderr.contains("nowhere/rego.wasm") && missing.stderr.contains("make policies"), "{missing}");
-    let component = format!("name: rego\nlang: rego\ncomponent: {}\n", guests::component("rego").display());
+    let component = format!("name: rego\nlang: rego\ncomponent: {}\n", shipped("rego").display());
     desk.write("rego/policy.yaml", &component);
     desk.policy("rego", &["test"]).env("PORTCULLIS_POLICIES", desk.path("nowhere")).succeeds();
 }
@@ -153,7 +154,7 @@ fn the_cases_of_every_shipped_policy_hold_on_its_component() {
     let mut seen = 0;
     for directory in policies.map(|entry| entry.expect("a policy").path()) {
         let name = directory.file_name().and_then(|name| name.to_str()).expect("a policy's name");
-        let (component, directory) = (guests::component(name), directory.display().to_string());
+        let (component, directory) = (shipped(name), directory.display().to_string());
         let component = component.display().to_string();
         let tested = desk.policy("", &["test", "--directory", &directory, "--component", &component]).succeeds();
         assert!(tested.stdout.contains(" passed, 0 failed\n"), "{name}: {tested}");

@@ -1,10 +1,11 @@
-//! Components that `cargo xtask policies` built, and the compiler that it used.
+//! Where everything about policies is, and the compiler that `cargo xtask policies` used.
 
-use std::path::{Path, PathBuf};
+use portcullis_tests::guest::text;
+use std::path::PathBuf;
 
 /// The directory of everything about policies.
 pub fn home() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lie in the workspace").join("policies-wasm")
+    text::folder()
 }
 
 /// The directory of the built components.
@@ -13,14 +14,6 @@ pub fn components() -> PathBuf {
     let components = home().join("target/components");
     assert!(components.is_dir(), "missing: {} (`make policies` builds it)", components.display());
     components
-}
-
-/// A built component.
-#[track_caller]
-pub fn component(name: &str) -> PathBuf {
-    let component = components().join(name).with_extension("wasm");
-    assert!(component.is_file(), "missing: {} (`make policies` builds it)", component.display());
-    component
 }
 
 /// The compiler that knows the guests' target, where it is not the usual one.

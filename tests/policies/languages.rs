@@ -2,6 +2,7 @@
 
 use crate::authoring::Desk;
 use crate::guests;
+use portcullis_tests::guest::shipped;
 use portcullis_tests::image::Manifest;
 use portcullis_tests::scene::{EFFECT, Scene, within};
 
@@ -13,7 +14,7 @@ fn policies_in_other_languages_hold_their_cases_and_are_asked_by_a_gateway() {
         ("javascript-licences", "javascript", "allow: [MIT]\n"),
         ("python-base-images", "python", "allow: [registry.example/*]\n"),
     ] {
-        let component = guests::component(name).display().to_string();
+        let component = shipped(name).display().to_string();
         let directory = guests::home().join("languages").join(language).display().to_string();
         let tested = desk.policy("", &["test", "--directory", &directory, "--component", &component]).succeeds();
         tested.says(&[" 0 failed"]);

@@ -5,8 +5,11 @@
 //! `layers` together with `manifests`; a `Content-Type` that differs from `mediaType`; schema 1; bytes after the document;
 //! `null` and other types where a known key wants its own.
 
+mod config;
 mod fields;
 mod json;
+
+pub use config::ImageConfig;
 
 use crate::error::Excerpt;
 use crate::{Digest, ErrorCode, ProtocolError};
@@ -96,9 +99,9 @@ pub mod media_type {
 /// Reads a pushed manifest, whose size the caller has capped. `content_type` is the header's value with its parameters, if there was one.
 pub fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Manifest, ProtocolError> {
     let media_type = accepted_type(content_type)?;
-    let document =
-        json::read(bytes).map_err(|error| invalid(format!("the manifest is no unambiguous JSON: {error}")))?;
-    let root = Object::root(&document)?;
+    let document = json::read(bytes, json::Keys::Manifest)
+        .map_err(|error| invalid(format!("the manifest is no unambiguous JSON: {error}")))?;
+    let root = Object::root("the manifest", &document)?;
     check_kind(&root, media_type)?;
 
     let is_index = matches!(media_type, media_type::OCI_INDEX | media_type::DOCKER_LIST);

@@ -179,7 +179,7 @@ impl Catalog {
         if let Some(program) = known().get(digest).and_then(Weak::upgrade) {
             return Ok(program);
         }
-        let bytes = bytes().map_err(LoadError::Internal)?;
+        let bytes = bytes().map_err(LoadError::Unavailable)?;
         if Digest::sha256(&bytes) != *digest {
             return Err(LoadError::Internal("the component's bytes are not those of its digest".to_owned()));
         }

@@ -5,6 +5,7 @@ mod cache;
 mod native;
 mod structure;
 mod ticker;
+mod turns;
 
 pub use cache::{CacheError, CompileCache};
 
@@ -13,8 +14,9 @@ use crate::error::LoadError;
 use crate::limits::{Class, ClassLimits, Limits, PerClass};
 use crate::policy::IdleBudget;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use ticker::Ticker;
+use turns::Turns;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -42,8 +44,7 @@ struct Shared {
     limits: Limits,
     options: Options,
     slots: Vec<Slots>,
-    /// One component at a time is compiled on a node.
-    compiling: Mutex<()>,
+    compiling: Turns,
     idle: PerClass<IdleBudget>,
     _ticker: Ticker,
 }
@@ -78,7 +79,7 @@ impl Engine {
             javascript: idle(&classes.javascript),
             python: idle(&classes.python),
         };
-        Ok(Self(Arc::new(Shared { limits, options, slots, compiling: Mutex::new(()), idle, _ticker: ticker })))
+        Ok(Self(Arc::new(Shared { limits, options, slots, compiling: Turns::new(), idle, _ticker: ticker })))
     }
 
     /// The limits it was made with.
@@ -107,7 +108,7 @@ impl Engine {
             }
         }
         let native = {
-            let _one_at_a_time = self.0.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = self.0.compiling.take();
             match &self.0.options.compiler {
                 Some(compile) => compile(bytes).map_err(LoadError::Compile)?,
                 None => self.precompile(bytes)?,

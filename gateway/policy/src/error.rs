@@ -60,9 +60,27 @@ pub enum LoadError {
     /// The operator's fault: more policies on one project than allowed.
     #[error("more than {0} policies are attached")]
     TooMany(usize),
+    /// Every slot of its class is in use.
+    #[error("no slot is free for it now: {0}")]
+    NoSlot(Failure),
+    /// Its bytes cannot be had.
+    #[error("{0}")]
+    Unavailable(String),
     /// Our own fault.
     #[error("{0}")]
     Internal(String),
+}
+
+impl LoadError {
+    /// Whether the same may be loaded a moment later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::NoSlot(_) | Self::Unavailable(_))
+    }
+
+    /// What a failure of a first call means: `its_own`, where it is not for want of a slot.
+    pub(crate) fn of_call(failure: Failure, its_own: impl FnOnce(Failure) -> Self) -> Self {
+        if failure.kind == FailureKind::Pool { Self::NoSlot(failure) } else { its_own(failure) }
+    }
 }
 
 /// The kinds of failure that are counted apart.
@@ -83,12 +101,29 @@ pub enum FailureKind {
     Missing,
     /// It was not run, for it rests after timeouts.
     Breaker,
+    /// It was not run, for too many questions waited.
+    Busy,
+    /// It was not run, for what it wants to know could not be looked up.
+    Lookup,
+    /// It was not run, for what it judges cannot be read. Whoever sends something chooses whether it can be, so that this
+    /// refuses whatever `on_error` says.
+    Unreadable,
 }
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Trap, Self::Timeout, Self::Memory, Self::Output, Self::Pool, Self::Missing, Self::Breaker];
+    pub const ALL: [Self; 10] = [
+        Self::Trap,
+        Self::Timeout,
+        Self::Memory,
+        Self::Output,
+        Self::Pool,
+        Self::Missing,
+        Self::Breaker,
+        Self::Busy,
+        Self::Lookup,
+        Self::Unreadable,
+    ];
 
     /// Its name in metrics.
     pub const fn name(self) -> &'static str {
@@ -100,6 +135,9 @@ impl FailureKind {
             Self::Pool => "pool",
             Self::Missing => "missing",
             Self::Breaker => "breaker",
+            Self::Busy => "busy",
+            Self::Lookup => "lookup",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -115,7 +153,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(kind: FailureKind, message: impl AsRef<str>) -> Self {
+    /// With its message made short and plain.
+    pub fn new(kind: FailureKind, message: impl AsRef<str>) -> Self {
         Self { kind, message: crate::text::plain(message.as_ref(), 512) }
     }
 

@@ -104,7 +104,7 @@ impl Generation {
     /// A guest takes up to 512 KiB of the thread's stack: a thread that asks has at least 1 MiB left.
     pub fn ask(&self, project: &str, question: &Question, now: Instant) -> Answer {
         let hook = question.hook();
-        let mut answer = Answer { verdict: Verdict::Pass, warnings: Vec::new(), audit: Vec::new(), heard: Vec::new() };
+        let mut answer = Answer::passing();
         let hash = OnceCell::new();
         let own = self.projects.get(project);
         for chain in std::iter::once(&self.platform).chain(own) {
@@ -112,6 +112,20 @@ impl Generation {
                 let tenant = (attached.owner == Owner::Platform).then_some(project);
                 let asked = Asked { generation: self, chain, attached, tenant, question, hash: &hash, now };
                 asked.ask().join(attached, &mut answer);
+                if matches!(answer.verdict, Verdict::Deny(_)) {
+                    return answer;
+                }
+            }
+        }
+        answer
+    }
+
+    /// The answer where nobody can be asked at this hook: all who would be have failed.
+    pub fn fail(&self, project: &str, hook: Hook, failure: &Failure) -> Answer {
+        let mut answer = Answer::passing();
+        for chain in std::iter::once(&self.platform).chain(self.projects.get(project)) {
+            for attached in chain.attached.iter().filter(|attached| attached.hooks().contains(hook)) {
+                Heard::of(attached, Err(failure.clone())).join(attached, &mut answer);
                 if matches!(answer.verdict, Verdict::Deny(_)) {
                     return answer;
                 }
@@ -144,24 +158,28 @@ impl Asked<'_> {
     fn ask(&self) -> Heard {
         let attached = self.attached;
         let Some(policy) = &attached.policy else {
-            return self.unheard(Failure::new(FailureKind::Missing, "it could not be loaded"));
+            return Heard::of(attached, Err(Failure::new(FailureKind::Missing, "it could not be loaded")));
         };
+        if let Some(failure) = self.question.facts.failure_of(attached.wants()) {
+            return Heard::of(attached, Err(failure.clone()));
+        }
         let limits = &self.generation.engine.limits().chain;
         let key = attached.gives_life.load(Ordering::Relaxed).then(|| self.key());
         if let Some(reply) = key.and_then(|key| self.generation.verdicts.recall(key, self.now)) {
-            let mut heard = self.heard(Ok(reply), digest_of(attached));
+            let mut heard = Heard::of(attached, Ok(reply));
             heard.remembered = true;
             attached.counters.remembered();
             return heard;
         }
         if !attached.breakers.admits(self.tenant, limits, self.now) {
-            return self.unheard(Failure::new(FailureKind::Breaker, "it rests after too many timeouts"));
+            return Heard::of(attached, Err(Failure::new(FailureKind::Breaker, "it rests after too many timeouts")));
         }
         // The platform's policies are the operator's own: the shares are the tenants'.
         let shares = self.tenant.is_none();
         let place = self.chain.load.enter(if shares { limits.project_calls } else { u32::MAX });
         let Some(place) = place else {
-            return self.unheard(Failure::new(FailureKind::Pool, "too many calls are under way for its project"));
+            let failure = Failure::new(FailureKind::Pool, "too many calls are under way for its project");
+            return Heard::of(attached, Err(failure));
         };
         let mut ran = policy.run(self.question, self.now);
         drop(place);
@@ -181,7 +199,7 @@ impl Asked<'_> {
             .clone()
             .and_then(|reply| check_reply(reply, self.question, self.generation.engine.limits(), policy.limits()));
         self.remember(&said);
-        let mut heard = self.heard(said, digest_of(attached));
+        let mut heard = Heard::of(attached, said);
         let Ran { log, log_dropped, spent, .. } = ran;
         (heard.log, heard.log_dropped, heard.spent) = (log, log_dropped, spent);
         heard
@@ -204,17 +222,16 @@ impl Asked<'_> {
             self.generation.verdicts.remember(self.key(), reply.clone(), life, self.now);
         }
     }
+}
 
-    fn unheard(&self, failure: Failure) -> Heard {
-        self.heard(Err(failure), digest_of(self.attached))
-    }
-
-    fn heard(&self, said: Result<Reply, Failure>, digest: Digest) -> Heard {
-        Heard {
-            policy: self.attached.attachment.name.clone(),
-            owner: self.attached.owner.clone(),
-            digest,
-            mode: self.attached.attachment.mode,
+impl Heard {
+    /// What one policy said, without a run of it.
+    fn of(attached: &Attached, said: Result<Reply, Failure>) -> Self {
+        Self {
+            policy: attached.attachment.name.clone(),
+            owner: attached.owner.clone(),
+            digest: digest_of(attached),
+            mode: attached.attachment.mode,
             said,
             remembered: false,
             log: Vec::new(),
@@ -222,9 +239,7 @@ impl Asked<'_> {
             spent: Spent::default(),
         }
     }
-}
 
-impl Heard {
     /// Counts what was heard and, where it counts, lets it have its way.
     fn join(self, attached: &Attached, answer: &mut Answer) {
         let enforced = self.mode == Mode::Enforce;
@@ -238,7 +253,9 @@ impl Heard {
                     answer.verdict = narrow::intersect(&answer.verdict, narrowing);
                 }
                 Ok(Reply::Deny(denial)) => answer.verdict = Verdict::Deny(self.refusal(denial.clone(), None)),
-                Err(failure) if attached.attachment.on_error == OnError::Deny => {
+                Err(failure)
+                    if attached.attachment.on_error == OnError::Deny || failure.kind == FailureKind::Unreadable =>
+                {
                     let message = format!("the policy failed ({})", failure.kind.name());
                     let denial = Denial { message, ..Denial::default() };
                     answer.verdict = Verdict::Deny(self.refusal(denial, Some(failure.kind)));
@@ -263,6 +280,10 @@ impl Heard {
 }
 
 impl Answer {
+    fn passing() -> Self {
+        Self { verdict: Verdict::Pass, warnings: Vec::new(), audit: Vec::new(), heard: Vec::new() }
+    }
+
     fn add(&mut self, effects: &Effects) {
         self.warnings.extend(effects.warnings.iter().cloned());
         self.audit.extend(effects.audit.iter().cloned());

@@ -144,9 +144,10 @@ impl Policy {
             let once = || self.run_fresh_with(&question, cpu).result;
             let result =
                 once().or_else(|failure| if failure.kind == FailureKind::Timeout { once() } else { Err(failure) });
-            result.map_err(|failure| {
+            let named = |failure: Failure| {
                 LoadError::Smoke(Failure::new(failure.kind, format!("`{}`: {}", hook.name(), failure.message)))
-            })?;
+            };
+            result.map_err(|failure| LoadError::of_call(failure, named))?;
         }
         Ok(())
     }
@@ -201,7 +202,10 @@ impl Policy {
     }
 
     fn configure_once(&self) -> Result<Spent, LoadError> {
-        let failed = |failure: Failure| LoadError::Settings(vec![format!("`configure` failed: {failure}")]);
+        let failed = |failure: Failure| {
+            let told = |failure| LoadError::Settings(vec![format!("`configure` failed: {failure}")]);
+            LoadError::of_call(failure, told)
+        };
         let mut running = self.program.start(&self.limits, self.limits.configure_cpu).map_err(failed)?;
         if let Err(problem) = running.configure(&self.settings).map_err(failed)? {
             return Err(LoadError::Settings(vec![crate::text::plain(&problem, 256)]));

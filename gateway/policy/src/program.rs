@@ -77,8 +77,8 @@ impl Program {
             output_bytes: self.engine.limits().settings.schema_bytes.saturating_mul(2).max(limits.output_bytes),
             ..limits.clone()
         };
-        let mut running = self.start(&limits, limits.configure_cpu).map_err(|f| LoadError::Describe(f.to_string()))?;
-        running.describe().map_err(|failure| LoadError::Describe(failure.to_string()))
+        let described = self.start(&limits, limits.configure_cpu).and_then(|mut running| running.describe());
+        described.map_err(|failure| LoadError::of_call(failure, |failure| LoadError::Describe(failure.to_string())))
     }
 
     /// The digest of the bytes that were loaded.
@@ -167,7 +167,10 @@ impl Program {
         if let Some(schema) = &self.schema {
             schema.check(&document, limits.errors).map_err(LoadError::Settings)?;
         }
-        let failed = |failure: Failure| LoadError::Settings(vec![format!("`validate-settings` failed: {failure}")]);
+        let failed = |failure: Failure| {
+            let told = |failure| LoadError::Settings(vec![format!("`validate-settings` failed: {failure}")]);
+            LoadError::of_call(failure, told)
+        };
         let limits = self.call_limits();
         let mut running = self.start(limits, limits.configure_cpu).map_err(failed)?;
         match running.validate_settings(settings).map_err(failed)? {

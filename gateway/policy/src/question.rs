@@ -9,6 +9,7 @@
 mod facts;
 mod oci;
 mod pairs;
+mod size;
 
 pub use facts::{Fact, FactSet, Facts, ImageConfig, Usage};
 

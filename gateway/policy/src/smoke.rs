@@ -86,6 +86,7 @@ fn facts() -> Facts {
         pushed_at: Some(std::iter::once((digest('a'), 1_767_225_000_000)).collect()),
         referrers: Some(Vec::new()),
         verified_signers: Some(Vec::new()),
+        failed: Vec::new(),
     }
 }
 

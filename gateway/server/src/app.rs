@@ -80,7 +80,7 @@ impl App {
         let ring = open_ring(&store, &issuer, &config, &master).await?;
         let policies = Arc::new(Policies::new(&config.policies, &config.data_dir, &master)?);
         // Before the first request: what is attached must not be passed by for having just started.
-        policies.refresh(&store).await?;
+        policies.load_all(&store).await?;
         Ok(Arc::new(Self {
             upstream: Upstream::new(&config.upstream)?,
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),

@@ -2,6 +2,7 @@
 //! has used up its share of the request cores get a thread of their own. Whom to ask about what is `screen`'s business.
 
 mod compiler;
+mod loading;
 mod metrics;
 mod recorder;
 mod thread;
@@ -13,6 +14,7 @@ pub use recorder::{Recorded, Recorder};
 use crate::config;
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use loading::{Load, Loading, Outcome};
 use portcullis_oci::Digest;
 use portcullis_policy::question::{Hook, Question};
 use portcullis_policy::{
@@ -20,19 +22,20 @@ use portcullis_policy::{
 };
 use portcullis_store::CachedStore;
 use portcullis_tenancy::key::{MasterKey, Purpose};
-use portcullis_tenancy::{ProjectId, StoreError, policy, store};
+use portcullis_tenancy::{ProjectId, StoreError, policy};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use thread::PolicyThread;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often is looked whether the rules have changed.
 const LOOK: Duration = Duration::from_millis(200);
-/// After how long what could not be loaded is tried again.
-const RETRY: Duration = Duration::from_secs(30);
+/// Owners whose policies are loaded at once.
+const LOADS: usize = 4;
 
 /// This node's policies.
 pub struct Policies {
@@ -40,20 +43,12 @@ pub struct Policies {
     thread: PolicyThread,
     /// For those that only observe: they keep no question waiting.
     observers: PolicyThread,
-    loaded: Mutex<Loaded>,
+    loading: Mutex<Loading>,
+    loads: Semaphore,
     /// The names of the projects that have policies, by id.
     names: ArcSwap<HashMap<Arc<str>, Box<str>>>,
     /// Real questions, for whoever records them.
     pub recorder: Recorder,
-}
-
-/// What was loaded last.
-#[derive(Default)]
-struct Loaded {
-    generation: Option<store::Generation>,
-    owners: HashMap<Owner, Vec<policy::Attachment>>,
-    /// When what could not be loaded is tried again.
-    retry_at: Option<Instant>,
 }
 
 /// The policy thread has more to do than it can.
@@ -69,9 +64,10 @@ impl Policies {
             catalog: Catalog::new(engine),
             thread: PolicyThread::start("policy")?,
             observers: PolicyThread::start("policy-observer")?,
-            loaded: Mutex::default(),
+            loading: Mutex::default(),
+            loads: Semaphore::new(LOADS),
             names: ArcSwap::default(),
-            recorder: Recorder::new(),
+            recorder: Recorder::default(),
         })
     }
 
@@ -93,11 +89,12 @@ impl Policies {
         question: Question,
     ) -> Result<Answer, Busy> {
         let now = Instant::now();
-        let recorded = self.recorder.is_on().then(|| question.clone());
+        let recorded = self.recorder.is_on(project).then(|| question.clone());
         let answer = if generation.needs_thread(&project.0, question.hook(), now) {
-            let (generation, project) = (Arc::clone(generation), project.clone());
-            let ask = move || generation.ask(&project.0, &question, Instant::now());
-            self.thread.run(ask).await.ok_or(Busy)?
+            let (generation, of) = (Arc::clone(generation), project.clone());
+            let load = thread::Load { project: &project.0, bytes: question.bytes() };
+            let ask = move || generation.ask(&of.0, &question, Instant::now());
+            self.thread.run(load, ask).await.ok_or(Busy)?
         } else {
             generation.ask(&project.0, &question, now)
         };
@@ -117,7 +114,9 @@ impl Policies {
         heard: impl FnOnce(&Answer) + Send + 'static,
     ) {
         debug_assert!(question.hook() == Hook::Response);
-        self.observers.observe(move || heard(&generation.ask(&project.0, &question, Instant::now())));
+        let of = project.clone();
+        let load = thread::Load { project: &of.0, bytes: question.bytes() };
+        self.observers.observe(load, move || heard(&generation.ask(&project.0, &question, Instant::now())));
     }
 
     /// Questions that no thread had room for.
@@ -125,41 +124,41 @@ impl Policies {
         self.thread.turned_away().saturating_add(self.observers.turned_away())
     }
 
-    /// Loads what the store says is attached, where a rule has changed since the last time.
-    pub async fn refresh(self: &Arc<Self>, store: &Arc<CachedStore>) -> Result<(), StoreError> {
-        let generation = store.generation();
-        let mut loaded = self.loaded.lock().await;
-        let retry = loaded.retry_at.is_some_and(|at| at <= Instant::now());
-        if loaded.generation == Some(generation) && !retry {
-            return Ok(());
+    /// Loads what the store says is attached, and waits for it.
+    pub async fn load_all(self: &Arc<Self>, store: &Arc<CachedStore>) -> Result<(), StoreError> {
+        for load in self.refresh(store).await? {
+            // It says itself what it could not load.
+            let _ = load.await;
         }
-        let mut wanted: HashMap<Owner, Vec<policy::Attachment>> = HashMap::new();
-        for attachment in store.run(|store| async move { store.attachments().await }).await? {
-            wanted.entry(owner(attachment.project.as_ref())).or_default().push(attachment);
-        }
-        self.learn_names(store, &wanted).await?;
-        for gone in loaded.owners.keys() {
-            wanted.entry(gone.clone()).or_default();
-        }
-        loaded.retry_at = None;
-        for (owner, attachments) in wanted {
-            // An owner that has nothing attached any more is never skipped: what failed to load is kept as nothing, too.
-            if !attachments.is_empty() && loaded.owners.get(&owner) == Some(&attachments) {
-                continue;
-            }
-            let is_whole = self.replace(store, owner.clone(), attachments.clone()).await;
-            if attachments.is_empty() {
-                loaded.owners.remove(&owner);
-            } else if is_whole {
-                loaded.owners.insert(owner, attachments);
-            } else {
-                // What failed may have been out of reach for a moment.
-                loaded.owners.insert(owner, Vec::new());
-                loaded.retry_at = Instant::now().checked_add(RETRY);
-            }
-        }
-        loaded.generation = Some(generation);
         Ok(())
+    }
+
+    /// Begins to load what the store says is attached, where a rule has changed since the last time, or where it is time to try
+    /// again: one owner's policies beside the other's, so that nobody waits for what another one attaches.
+    async fn refresh(self: &Arc<Self>, store: &Arc<CachedStore>) -> Result<Vec<JoinHandle<()>>, StoreError> {
+        let generation = store.generation();
+        if !self.loading().is_due(generation, Instant::now()) {
+            return Ok(Vec::new());
+        }
+        let mut attached: HashMap<Owner, Vec<policy::Attachment>> = HashMap::new();
+        for attachment in store.run(|store| async move { store.attachments().await }).await? {
+            attached.entry(owner(attachment.project.as_ref())).or_default().push(attachment);
+        }
+        self.learn_names(store, &attached).await?;
+        let loads = self.loading().begin(generation, attached, Instant::now());
+        let begin = |load| tokio::spawn(Arc::clone(self).load(Arc::clone(store), load));
+        Ok(loads.into_iter().map(begin).collect())
+    }
+
+    async fn load(self: Arc<Self>, store: Arc<CachedStore>, load: Load) {
+        let place = self.loads.acquire().await;
+        let outcome = self.replace(&store, load.owner.clone(), load.attachments).await;
+        drop(place);
+        self.loading().end(&load.owner, outcome, Instant::now());
+    }
+
+    fn loading(&self) -> MutexGuard<'_, Loading> {
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn learn_names(
@@ -189,14 +188,13 @@ impl Policies {
         }
     }
 
-    /// Puts an owner's attachments into force; returns whether all of them could be loaded. Compiling takes its time, so it
-    /// happens where nobody waits.
+    /// Puts an owner's attachments into force. Compiling takes its time, so it happens where nobody waits.
     async fn replace(
         self: &Arc<Self>,
         store: &Arc<CachedStore>,
         owner: Owner,
         wanted: Vec<policy::Attachment>,
-    ) -> bool {
+    ) -> Outcome {
         let (policies, store) = (Arc::clone(self), Arc::clone(store));
         let control = tokio::runtime::Handle::current();
         let load = move || {
@@ -216,9 +214,13 @@ impl Policies {
                 let error = &problem.error;
                 tracing::error!(owner = told(&owner), policy, last_good, %error, "a policy cannot be loaded");
             }
-            problems.is_empty()
+            match problems.iter().any(|problem| problem.error.is_transient()) {
+                true => Outcome::Later,
+                false if problems.is_empty() => Outcome::Whole,
+                false => Outcome::Broken,
+            }
         };
-        tokio::task::spawn_blocking(load).await.unwrap_or(false)
+        tokio::task::spawn_blocking(load).await.unwrap_or(Outcome::Broken)
     }
 }
 

@@ -149,7 +149,12 @@ pub struct Answer {
 impl Answer {
     /// Reads the body whole, at most [`MAX_WHOLE_BODY`] bytes.
     pub async fn whole(self) -> Result<(http::response::Parts, Bytes), UpstreamError> {
-        let limited = http_body_util::Limited::new(self.body, MAX_WHOLE_BODY);
+        self.whole_up_to(MAX_WHOLE_BODY).await
+    }
+
+    /// Reads the body whole, at most `most` bytes.
+    pub async fn whole_up_to(self, most: usize) -> Result<(http::response::Parts, Bytes), UpstreamError> {
+        let limited = http_body_util::Limited::new(self.body, most);
         let bytes = limited.collect().await.map_err(UpstreamError::broken)?.to_bytes();
         Ok((self.head, bytes))
     }

@@ -3,38 +3,52 @@
 use crate::row;
 use crate::sql::{SqlStore, Write, bounded};
 use portcullis_oci::Digest;
-use portcullis_tenancy::ProjectId;
 use portcullis_tenancy::policy::{Attachment, Mode, OnError, PolicyName, Reuse};
 use portcullis_tenancy::store::Result;
+use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::AnyRow;
 use sqlx::query;
 
-pub(crate) async fn put(store: &SqlStore, attachment: &Attachment, component: &[u8]) -> Result<()> {
+/// Where nothing of that name may be there yet.
+const INSERT: &str = "INSERT INTO policy_attachment (id, owner, project_id, name, digest, source, settings, mode, on_error, position, reuse_calls, reuse_s, attached_at, attached_by) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (owner, name) DO NOTHING";
+/// Where it is to be what was read.
+const UPDATE: &str = "UPDATE policy_attachment SET project_id = $3, digest = $5, source = $6, settings = $7, mode = $8, on_error = $9, \
+     position = $10, reuse_calls = $11, reuse_s = $12, attached_at = $13, attached_by = $14 \
+     WHERE id = $1 AND owner = $2 AND name = $4 AND attached_at = $15";
+
+pub(crate) async fn put(
+    store: &SqlStore,
+    attachment: &Attachment,
+    replaces: Option<Timestamp>,
+    component: &[u8],
+) -> Result<()> {
     let mut change = store.change().await?;
     let keep = query("INSERT INTO policy_component (digest, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING");
     change.execute(keep.bind(attachment.digest.as_str()).bind(component)).await?;
     let project = attachment.project.as_ref().map(|project| &*project.0);
-    let put = query(
-        "INSERT INTO policy_attachment (id, owner, project_id, name, digest, source, settings, mode, on_error, position, reuse_calls, reuse_s, attached_at, attached_by) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
-         ON CONFLICT (owner, name) DO UPDATE SET digest = excluded.digest, source = excluded.source, settings = excluded.settings, \
-         mode = excluded.mode, on_error = excluded.on_error, position = excluded.position, reuse_calls = excluded.reuse_calls, reuse_s = excluded.reuse_s, attached_at = excluded.attached_at, attached_by = excluded.attached_by",
-    )
-    .bind(&*attachment.id)
-    .bind(project.unwrap_or_default())
-    .bind(project)
-    .bind(attachment.name.as_str())
-    .bind(attachment.digest.as_str())
-    .bind(&*attachment.source)
-    .bind(&*attachment.settings)
-    .bind(attachment.mode.as_str())
-    .bind(attachment.on_error.as_str())
-    .bind(i64::from(attachment.order))
-    .bind(attachment.reuse.map(|reuse| i64::from(reuse.calls)))
-    .bind(attachment.reuse.map(|reuse| i64::from(reuse.seconds)))
-    .bind(attachment.attached_at.as_millisecond())
-    .bind(&*attachment.attached_by);
-    change.must(put).await?;
+    let put = query(if replaces.is_some() { UPDATE } else { INSERT })
+        .bind(&*attachment.id)
+        .bind(project.unwrap_or_default())
+        .bind(project)
+        .bind(attachment.name.as_str())
+        .bind(attachment.digest.as_str())
+        .bind(&*attachment.source)
+        .bind(&*attachment.settings)
+        .bind(attachment.mode.as_str())
+        .bind(attachment.on_error.as_str())
+        .bind(i64::from(attachment.order))
+        .bind(attachment.reuse.map(|reuse| i64::from(reuse.calls)))
+        .bind(attachment.reuse.map(|reuse| i64::from(reuse.seconds)))
+        .bind(attachment.attached_at.as_millisecond())
+        .bind(&*attachment.attached_by);
+    let put = match replaces {
+        Some(time) => put.bind(time.as_millisecond()),
+        None => put,
+    };
+    if change.execute(put).await? == 0 {
+        return Err(StoreError::Changed);
+    }
     forget_unused(&mut change).await?;
     change.commit().await
 }

@@ -46,6 +46,7 @@ macro_rules! every_behaviour {
             rules::every_change_of_a_rule_bumps_the_generation_and_nothing_else_does
             policies::an_attached_policy_comes_back_as_it_was_put_with_its_component
             policies::a_policy_of_the_same_name_takes_the_place_of_its_owners_and_no_other
+            policies::of_two_changes_of_what_both_have_read_the_later_one_is_told
             policies::a_projects_policies_end_with_it
             sessions::an_upload_is_open_until_it_is_closed
             sessions::a_link_closes_the_upload_that_brought_it

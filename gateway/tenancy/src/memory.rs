@@ -209,7 +209,7 @@ impl Store for MemoryStore {
     async fn missing_links(&self, _: &ProjectId, _: &RepositoryName, _: &[Digest]) -> Result<Vec<Digest>> {
         unasked("missing_links")
     }
-    async fn put_attachment(&self, _: &Attachment, _: &[u8]) -> Result<()> {
+    async fn put_attachment(&self, _: &Attachment, _: Option<Timestamp>, _: &[u8]) -> Result<()> {
         unasked("put_attachment")
     }
 

@@ -4,6 +4,7 @@
 use crate::ledger::Actor;
 use crate::store::{Result, Store, StoreError};
 use crate::{ProjectId, Random, TenancyError, Timestamp, random_id};
+use jiff::SignedDuration;
 use portcullis_oci::Digest;
 
 /// Most bytes of a policy's name.
@@ -136,8 +137,17 @@ pub struct Wanted {
     pub reuse: Option<Option<Reuse>>,
 }
 
+/// An attachment that is not in force yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// What is to be attached.
+    pub attachment: Attachment,
+    /// When the one was attached whose place it takes; what was left out was taken from that one.
+    pub replaces: Option<Timestamp>,
+}
+
 /// The attachment that is wanted, completed from the one that it takes the place of. It is not in force yet: whoever made sure
-/// that it can be loaded puts it with [`Store::put_attachment`].
+/// that it can be loaded puts it there with [`attach`].
 pub async fn draft(
     store: &dyn Store,
     project: Option<&ProjectId>,
@@ -145,11 +155,14 @@ pub async fn draft(
     by: Actor,
     now: Timestamp,
     random: Random<'_>,
-) -> std::result::Result<Attachment, TenancyError> {
+) -> std::result::Result<Draft, TenancyError> {
     let all = store.attachments().await?;
     let before = all.into_iter().find(|old| old.project.as_ref() == project && old.name == wanted.name);
     let before = before.as_ref();
-    Ok(Attachment {
+    // By its time one is told from the next, however fast they follow, and whatever the clock does.
+    let replaces = before.map(|old| old.attached_at);
+    let soonest = replaces.and_then(|time| time.checked_add(SignedDuration::from_millis(1)).ok());
+    let attachment = Attachment {
         id: before.map_or_else(|| random_id(random), |old| old.id.clone()),
         project: project.cloned(),
         name: wanted.name,
@@ -160,8 +173,22 @@ pub async fn draft(
         on_error: wanted.on_error.or(before.map(|old| old.on_error)).unwrap_or(OnError::Deny),
         order: wanted.order.or(before.map(|old| old.order)).unwrap_or(0),
         reuse: wanted.reuse.unwrap_or(before.and_then(|old| old.reuse)),
-        attached_at: now,
+        attached_at: soonest.map_or(now, |soonest| now.max(soonest)),
         attached_by: by,
+    };
+    Ok(Draft { attachment, replaces })
+}
+
+/// Puts a draft into force. Where somebody was faster, nothing is changed: what was left out was read before that.
+pub async fn attach(store: &dyn Store, draft: &Draft, component: &[u8]) -> std::result::Result<(), TenancyError> {
+    let attachment = &draft.attachment;
+    let put: Result<()> = store.put_attachment(attachment, draft.replaces, component).await;
+    put.map_err(|error| match error {
+        StoreError::Changed => TenancyError::Conflict(format!(
+            "the policy {} was changed meanwhile, and nothing is attached; repeat the command",
+            attachment.name
+        )),
+        error => error.into(),
     })
 }
 

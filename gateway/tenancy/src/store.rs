@@ -18,6 +18,9 @@ pub enum StoreError {
     /// What should change is not there (any more).
     #[error("it is not in the store (any more)")]
     Missing,
+    /// What should change is not what it was any more: somebody else was faster.
+    #[error("it was changed meanwhile")]
+    Changed,
     /// The store cannot be reached or answered with an error.
     #[error("the store failed: {0}")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -79,8 +82,14 @@ pub trait Store: Send + Sync {
     /// Adds a key, lets every older one that has no end verify until `older_verify_until`, and forgets those that ended before `now`.
     async fn add_key(&self, key: &StoredKey, older_verify_until: Timestamp, now: Timestamp) -> Result<()>;
 
-    /// Attaches a policy, or puts it in the place of its owner's one of that name, and keeps its component.
-    async fn put_attachment(&self, attachment: &Attachment, component: &[u8]) -> Result<()>;
+    /// Attaches a policy, or puts it in the place of its owner's one of that name, and keeps its component. `replaces` is when
+    /// that one was attached, none where there is none; `Changed` where that is not so any more.
+    async fn put_attachment(
+        &self,
+        attachment: &Attachment,
+        replaces: Option<Timestamp>,
+        component: &[u8],
+    ) -> Result<()>;
     /// Detaches a policy; a component that nothing names any more is forgotten.
     async fn remove_attachment(&self, project: Option<&ProjectId>, name: &PolicyName) -> Result<()>;
     /// What is attached to the platform, then to each living project, in the chains' order.

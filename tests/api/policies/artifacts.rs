@@ -1,8 +1,9 @@
 //! Policies kept in the very registry that they guard.
 
-use super::{attach, denied, shipped};
+use super::{attach, denied};
 use http::Method;
 use portcullis_tests::command::Run;
+use portcullis_tests::guest::shipped;
 use portcullis_tests::image::{Blob, Manifest};
 use portcullis_tests::persona::Robot;
 use portcullis_tests::scene::{EFFECT, Scene, within};

@@ -1,6 +1,7 @@
 //! What policies did and would do: recorded, replayed, scanned.
 
-use super::{attach, scene, shipped};
+use super::{attach, scene};
+use portcullis_tests::guest::shipped;
 use portcullis_tests::image::Manifest;
 use portcullis_tests::scene::within;
 use serde_json::json;
@@ -89,4 +90,12 @@ fn a_scan_says_what_would_be_refused_of_all_that_is_stored() {
     let trying = scene.gateway.command(&["policy", "scan", "acme"]).arg(shipped("image-limits")).arg("--settings");
     trying.arg(settings.path()).succeeds().says(&["0 would be refused"]);
     scene.gateway.command(&["policy", "scan", "globex"]).fails().says(&["no policy of globex"]);
+
+    // What no policy can be shown is not passed over.
+    let unread = Manifest::image(1, 200).changed(|manifest| manifest["LAYERS"] = json!([]));
+    before.push("unread", &unread);
+    let found = scene.gateway.cli(&["policy", "scan", "acme", "--json"]).json();
+    assert_eq!((&found["refused"], &found["unreadable"]), (&3.into(), &1.into()), "{found}");
+    let text = scene.gateway.cli(&["policy", "scan", "acme"]);
+    text.says(&["it cannot be read", "3 would be refused, 1 cannot be read"]);
 }

@@ -1,7 +1,8 @@
 //! From a command to its effect: within two seconds, on every node, without a restart; and what cannot be loaded changes nothing.
 
-use super::{attach, attaching, denied, scene, shipped};
+use super::{attach, denied, scene};
 use portcullis_tests::gateway::Gateway;
+use portcullis_tests::guest::shipped;
 use portcullis_tests::image::Manifest;
 use portcullis_tests::registry::Registry;
 use portcullis_tests::repository::Repository;
@@ -100,7 +101,7 @@ fn what_cannot_be_attached_is_refused_with_the_reason_and_changes_nothing() {
     ] {
         let mut options = Vec::new();
         options.extend(name.iter().flat_map(|name| ["--name", name]));
-        let output = attaching(gateway, "acme", &component, &settings, &options).fails();
+        let output = gateway.attaching("acme", &component, settings, &options).fails();
         assert_eq!(output.code, Some(1), "{output}");
         output.says(&[says]);
     }

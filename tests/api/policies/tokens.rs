@@ -2,9 +2,11 @@
 
 use super::{attach, denied, scene};
 use http::Method;
-use portcullis_tests::http::Credentials;
+use portcullis_tests::guest;
+use portcullis_tests::http::{Credentials, Http};
 use portcullis_tests::image::Manifest;
 use portcullis_tests::mint;
+use portcullis_tests::repository::Repository;
 use portcullis_tests::scene::Scene;
 use serde_json::json;
 
@@ -83,6 +85,45 @@ fn credentials_sent_along_are_no_better_than_a_token() {
     pusher.manifest("1").expect(200);
     let answer = pusher.request(Method::POST, "blobs/uploads/").send().refused(401, "UNAUTHORIZED");
     assert!(answer.header("www-authenticate").contains("insufficient_scope"), "{answer}");
+}
+
+#[test]
+fn warnings_about_credentials_sent_along_reach_the_client() {
+    let warner = guest::made(
+        "token-warner",
+        r#";; hooks: token
+        (data (i32.const 4096) "repository")
+        (data (i32.const 4112) "acme/app")
+        (data (i32.const 4120) "pull")
+        (data (i32.const 4128) "use a token")
+        (func $on-token (param $args i32) (result i32)
+          (if (call $is-smoke (local.get $args)) (then (return (i32.const 512))))
+          (i32.store (i32.const 700) (i32.const 4120))
+          (i32.store (i32.const 704) (i32.const 4))
+          (i32.store (i32.const 720) (i32.const 4096))
+          (i32.store (i32.const 724) (i32.const 10))
+          (i32.store (i32.const 728) (i32.const 4112))
+          (i32.store (i32.const 732) (i32.const 8))
+          (i32.store (i32.const 736) (i32.const 700))
+          (i32.store (i32.const 740) (i32.const 1))
+          (i32.store (i32.const 760) (i32.const 4128))
+          (i32.store (i32.const 764) (i32.const 11))
+          (i32.store8 (i32.const 640) (i32.const 1))
+          (i32.store (i32.const 644) (i32.const 720))
+          (i32.store (i32.const 648) (i32.const 1))
+          (i32.store (i32.const 652) (i32.const 300))
+          (i32.store (i32.const 656) (i32.const 760))
+          (i32.store (i32.const 660) (i32.const 1))
+          (i32.const 640))"#,
+    );
+    let scene = scene(|gateway| {
+        gateway.attach("acme", &warner, json!({}), &["--name", "warner"]);
+    });
+    let upstream = Http::new(&scene.registry.url(), None);
+    let image = Manifest::image(1, 200);
+    Repository::new(&upstream, "acme/app", &Credentials::None).push("1", &image);
+    let answer = scene.gateway.repository("acme/app", &scene.acme.pull.credentials()).manifest("1").expect(200);
+    assert_eq!(answer.header("warning"), "299 - \"use a token\"", "{answer}");
 }
 
 #[test]

@@ -17,7 +17,8 @@ const MAX_MEDIA_TYPE_BYTES: usize = 255;
 /// Where in the document something stands: `layers[3].digest`.
 #[derive(Clone, Copy)]
 enum Place<'a> {
-    Root,
+    /// The document, by what it is.
+    Root(&'a str),
     Key(&'a Place<'a>, &'a str),
     Index(&'a Place<'a>, usize),
 }
@@ -25,8 +26,8 @@ enum Place<'a> {
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Root => f.write_str("the manifest"),
-            Self::Key(Self::Root, key) => f.write_str(key),
+            Self::Root(document) => f.write_str(document),
+            Self::Key(Self::Root(_), key) => f.write_str(key),
             Self::Key(parent, key) => write!(f, "{parent}.{key}"),
             Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
         }
@@ -40,9 +41,9 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// The document itself.
-    pub fn root(document: &'a Value<'a>) -> Result<Self, ProtocolError> {
-        Self::of(Place::Root, document)
+    /// The document itself, called `what`.
+    pub fn root(what: &'static str, document: &'a Value<'a>) -> Result<Self, ProtocolError> {
+        Self::of(Place::Root(what), document)
     }
 
     fn of(place: Place<'a>, value: &'a Value<'a>) -> Result<Self, ProtocolError> {
@@ -67,6 +68,31 @@ impl<'a> Object<'a> {
     /// Refuses a field that is not there.
     pub fn required<T>(&self, key: &str, field: Option<T>) -> Result<T, ProtocolError> {
         field.ok_or_else(|| invalid(format!("{} is missing", Place::Key(&self.place, key))))
+    }
+
+    /// An object; `null` is none, which is how Go reads it.
+    pub fn object(&'a self, key: &'a str) -> Result<Option<Self>, ProtocolError> {
+        match self.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => Self::of(Place::Key(&self.place, key), value).map(Some),
+        }
+    }
+
+    /// A string; `null` is none, which is how Go reads it.
+    pub fn string_or_null(&self, key: &str) -> Result<Option<&'a str>, ProtocolError> {
+        match self.get(key) {
+            Some(Value::Null) => Ok(None),
+            _ => self.string(key),
+        }
+    }
+
+    /// All entries, which have to be strings.
+    pub fn all_strings(&self) -> Result<Vec<(String, String)>, ProtocolError> {
+        let entry = |(key, value): &(Cow<'_, str>, Value<'_>)| match value {
+            Value::String(text) => Ok((key.clone().into_owned(), text.clone().into_owned())),
+            _ => Err(invalid(format!("{} has something else than a string under {}", self.place, Excerpt(key)))),
+        };
+        self.entries.iter().map(entry).collect()
     }
 
     /// A string.
@@ -129,15 +155,11 @@ impl<'a> Object<'a> {
         let Some(value) = self.get("annotations") else {
             return Ok(Vec::new());
         };
-        let entries = Object::of(place, value)?.entries;
-        if entries.len() > MAX_ANNOTATIONS {
+        let annotations = Object::of(place, value)?;
+        if annotations.entries.len() > MAX_ANNOTATIONS {
             return Err(invalid(format!("{place} has more than {MAX_ANNOTATIONS} entries")));
         }
-        let annotation = |(key, value): &(Cow<'_, str>, Value<'_>)| match value {
-            Value::String(text) => Ok((key.clone().into_owned(), text.clone().into_owned())),
-            _ => Err(invalid(format!("{place} has something else than a string under {}", Excerpt(key)))),
-        };
-        entries.iter().map(annotation).collect()
+        annotations.all_strings()
     }
 
     /// A descriptor.

@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 32;
 const MAX_VALUES: usize = 1 << 16;
 
 /// Every key that an upstream or a client reads somewhere in a manifest, schema 1 included.
-const KNOWN_KEYS: &[&str] = &[
+const MANIFEST_KEYS: &[&str] = &[
     "schemaVersion",
     "mediaType",
     "artifactType",
@@ -40,8 +40,10 @@ const KNOWN_KEYS: &[&str] = &[
     "features",
 ];
 
-/// The key whose object has free keys.
-const ANNOTATIONS: &str = "annotations";
+/// The keys of an image's config that policies are shown (OCI Image Specification, "Image Configuration").
+const CONFIG_KEYS: &[&str] = &["created", "architecture", "os", "variant", "config"];
+/// Those of its `config`.
+const RUN_CONFIG_KEYS: &[&str] = &["User", "Labels"];
 
 /// One JSON value.
 #[derive(Debug)]
@@ -63,21 +65,55 @@ pub enum Value<'a> {
 }
 
 /// Reads one document, and nothing behind it.
-pub fn read(bytes: &[u8]) -> Result<Value<'_>, serde_json::Error> {
+pub fn read(bytes: &[u8], keys: Keys) -> Result<Value<'_>, serde_json::Error> {
     let values_left = Cell::new(MAX_VALUES);
     let mut document = serde_json::Deserializer::from_slice(bytes);
-    let value =
-        Reader { depth_left: MAX_DEPTH, values_left: &values_left, keys: Keys::Known }.deserialize(&mut document)?;
+    let value = Reader { depth_left: MAX_DEPTH, values_left: &values_left, keys }.deserialize(&mut document)?;
     document.end()?;
     Ok(value)
 }
 
+/// What kind of object is read: none of its keys may differ by its case alone from one that a parser knows there.
 #[derive(Clone, Copy, PartialEq)]
-enum Keys {
-    /// Keys that a parser may know: none may differ from a known key by its case alone.
-    Known,
-    /// Free text.
+pub enum Keys {
+    /// A manifest, and what is in it.
+    Manifest,
+    /// A manifest's annotations.
+    Annotations,
+    /// An image's config.
+    Config,
+    /// Its `config`.
+    RunConfig,
+    /// Anything, about which nobody asks.
     Free,
+}
+
+impl Keys {
+    const fn known(self) -> &'static [&'static str] {
+        match self {
+            Self::Manifest => MANIFEST_KEYS,
+            Self::Config => CONFIG_KEYS,
+            Self::RunConfig => RUN_CONFIG_KEYS,
+            Self::Annotations | Self::Free => &[],
+        }
+    }
+
+    /// What is below a key of such an object.
+    fn below(self, key: &str) -> Self {
+        match (self, key) {
+            (Self::Manifest, "annotations") => Self::Annotations,
+            (Self::Config, "config") => Self::RunConfig,
+            _ => self.of_elements(),
+        }
+    }
+
+    /// What is in an array where such an object could be.
+    const fn of_elements(self) -> Self {
+        match self {
+            Self::Manifest | Self::Annotations => Self::Manifest,
+            Self::Config | Self::RunConfig | Self::Free => Self::Free,
+        }
+    }
 }
 
 /// Reads one value, and all below it.
@@ -100,9 +136,7 @@ impl Reader<'_> {
         if seen_before {
             return Err(E::custom(format!("the key {} stands twice in one object", Excerpt(key))));
         }
-        if self.keys == Keys::Known
-            && let Some(known) = differs_by_case_from(key)
-        {
+        if let Some(known) = differs_by_case_from(key, self.keys.known()) {
             return Err(E::custom(format!("the key {} differs from `{known}` by its case alone", Excerpt(key))));
         }
         Ok(())
@@ -110,8 +144,8 @@ impl Reader<'_> {
 }
 
 /// The known key that `key` equals under Unicode simple case folding without being it.
-fn differs_by_case_from(key: &str) -> Option<&'static str> {
-    KNOWN_KEYS.iter().copied().find(|known| *known != key && folded(known).eq(folded(key)))
+fn differs_by_case_from(key: &str, known: &'static [&'static str]) -> Option<&'static str> {
+    known.iter().copied().find(|known| *known != key && folded(known).eq(folded(key)))
 }
 
 /// Simple case folding as far as it leads to ASCII, which known keys are: beside the letters' other cases, two characters
@@ -175,7 +209,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value<'de>, A::Error> {
-        let below = self.below(Keys::Known)?;
+        let below = self.below(self.keys.of_elements())?;
         let mut array = Vec::new();
         while let Some(element) = elements.next_element_seed(below)? {
             array.push(element);
@@ -188,8 +222,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let mut seen = HashSet::new();
         while let Some(key) = entries.next_key_seed(Key)? {
             self.check_key(&key, !seen.insert(key.clone()))?;
-            let free = self.keys == Keys::Known && key == ANNOTATIONS;
-            let below = self.below(if free { Keys::Free } else { Keys::Known })?;
+            let below = self.below(self.keys.below(&key))?;
             let value = entries.next_value_seed(below)?;
             object.push((key, value));
         }

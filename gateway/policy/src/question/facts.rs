@@ -2,6 +2,7 @@
 
 use super::pairs::{self, Pairs};
 use super::{Descriptor, Platform};
+use crate::error::Failure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wasmtime::component::{ComponentType, Lift, Lower};
@@ -115,6 +116,16 @@ pub struct Facts {
     /// The signers of the question's digest whose signatures were verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verified_signers: Option<Vec<String>>,
+    /// What could not be looked up, and why: whoever wants it fails without being run. No part of a recorded question.
+    #[serde(skip)]
+    pub failed: Vec<(Fact, Failure)>,
+}
+
+impl Facts {
+    /// Why somebody who wants these facts cannot be asked.
+    pub(crate) fn failure_of(&self, wanted: FactSet) -> Option<&Failure> {
+        self.failed.iter().find(|(fact, _)| wanted.contains(*fact)).map(|(_, failure)| failure)
+    }
 }
 
 /// What an image's config says.

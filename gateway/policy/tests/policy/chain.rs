@@ -2,8 +2,10 @@
 
 use crate::guests::{engine, hostile, request, text, token, wrap};
 use portcullis_oci::Digest;
-use portcullis_policy::question::{Ask, Fact, Hook, Outcome, Question};
-use portcullis_policy::{Attachment, Catalog, FailureKind, LoadError, Mode, OnError, Owner, Refusal, Reuse, Verdict};
+use portcullis_policy::question::{Ask, Fact, Facts, Hook, Outcome, Question};
+use portcullis_policy::{
+    Answer, Attachment, Catalog, Failure, FailureKind, LoadError, Mode, OnError, Owner, Refusal, Reuse, Verdict,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -166,6 +168,46 @@ fn a_failure_is_answered_by_on_error_and_counted_by_its_kind() {
         let counts = &house.catalog.current().status()[0].counts;
         assert_eq!(counts.failures[kind.name()], 2, "{guest}");
         assert_eq!(counts.last_failure.as_ref().unwrap().kind, kind);
+    }
+}
+
+/// Where nobody can be asked, and where one of them wants what could not be had.
+#[test]
+fn who_is_not_asked_has_failed_and_only_what_is_enforced_refuses() {
+    let unread = Failure::new(FailureKind::Unreadable, "two keys");
+    for (failure, mode, on_error, refuses) in [
+        (Failure::new(FailureKind::Busy, "later"), Mode::Enforce, OnError::Deny, true),
+        (Failure::new(FailureKind::Busy, "later"), Mode::Enforce, OnError::Allow, false),
+        (Failure::new(FailureKind::Lookup, "gone"), Mode::Monitor, OnError::Deny, false),
+        (unread.clone(), Mode::Enforce, OnError::Allow, true),
+        (unread, Mode::Monitor, OnError::Deny, false),
+    ] {
+        let mut house = House::new();
+        let curious = house.attachment("curious", wrap(";; hooks: request\n;; wants: usage"));
+        let plain = house.attachment("plain", warner("asked", 0));
+        let asked = Attachment { mode, on_error, ..curious };
+        house.attach(&acme(), &[asked, Attachment { mode, on_error, ..plain }]);
+        let mut question = request();
+        let facts = Facts { failed: vec![(Fact::Usage, failure.clone())], ..Facts::default() };
+        question.facts = facts.into();
+        let current = house.catalog.current();
+        let kind = |answer: &Answer| match &answer.verdict {
+            Verdict::Deny(refusal) => refusal.failure,
+            _ => None,
+        };
+        let expected = refuses.then_some(failure.kind);
+        let all = current.fail("acme", Hook::Request, &failure);
+        assert_eq!((kind(&all), all.heard.len()), (expected, if refuses { 1 } else { 2 }), "{failure}");
+        let one = current.ask("acme", &question, Instant::now());
+        assert_eq!(kind(&one), expected, "{failure}");
+        assert!(one.heard[0].said.is_err(), "{failure}");
+        assert_eq!(
+            one.heard.get(1).map(|heard| heard.said.is_ok()),
+            (!refuses).then_some(true),
+            "who does not want it"
+        );
+        assert_eq!(current.status()[0].counts.failures[failure.kind.name()], 2);
+        assert!(current.fail("acme", Hook::Token, &failure).heard.is_empty(), "who is not asked there has not failed");
     }
 }
 

@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use futures_util::stream;
 use portcullis_policy::{Owner, Status};
-use portcullis_tenancy::ProjectId;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::broadcast::Receiver;
@@ -77,25 +76,25 @@ async fn questions(State(shared): State<Shared>, RawQuery(query): RawQuery) -> R
         Ok(None) => return (StatusCode::NOT_FOUND, "there is no such project\n").into_response(),
         Err(error) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     };
-    let listening = (shared.app.policies.recorder.listen(), project);
-    let lines = stream::unfold(listening, |(mut questions, project)| async move {
-        let line = next(&mut questions, &project).await?;
-        Some((Ok::<_, std::convert::Infallible>(line), (questions, project)))
+    let listening = shared.app.policies.recorder.listen(&project);
+    let lines = stream::unfold(listening, |mut questions| async move {
+        let line = next(&mut questions).await?;
+        Some((Ok::<_, std::convert::Infallible>(line), questions))
     });
     let kind = HeaderValue::from_static("application/jsonl");
     ([(header::CONTENT_TYPE, kind)], Body::from_stream(lines)).into_response()
 }
 
-async fn next(questions: &mut Receiver<(ProjectId, Arc<Recorded>)>, project: &ProjectId) -> Option<Bytes> {
+async fn next(questions: &mut Receiver<Arc<Recorded>>) -> Option<Bytes> {
     loop {
         match questions.recv().await {
-            Ok((of, recorded)) if of == *project => {
+            Ok(recorded) => {
                 let mut line = serde_json::to_vec(&*recorded).ok()?;
                 line.push(b'\n');
                 return Some(line.into());
             }
             // Whoever is too slow misses some.
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return None,
         }
     }

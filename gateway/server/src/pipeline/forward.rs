@@ -43,7 +43,10 @@ pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Bo
     let (Some(project), Some(repository)) = (granted.project().cloned(), granted.operation().repository().cloned())
     else {
         return match granted.operation() {
-            Operation::Catalog { page } => catalog::catalog(visit, granted.caller(), page).await,
+            Operation::Catalog { page } => {
+                let list = catalog::catalog(visit, granted.caller(), page).await;
+                list.map(|response| respond::with_warnings(response, &leave.warnings))
+            }
             _ => Ok(respond::empty_object()),
         };
     };

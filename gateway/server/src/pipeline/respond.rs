@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, he
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use portcullis_oci::challenge::{ChallengeError, bearer_challenge};
-use portcullis_oci::{ErrorCode, ProtocolError, Scope};
+use portcullis_oci::{ErrorCode, ProtocolError, Reference, RepositoryName, Scope};
 use portcullis_policy::Owner;
 use portcullis_tenancy::{ProjectName, StoreError, TenancyError};
 use std::time::Duration;
@@ -316,6 +316,11 @@ fn discard(visit: &Visit, mut body: Incoming) {
         };
         let _ = timeout(longest, reading).await;
     });
+}
+
+/// What a pull of a missing manifest is told.
+pub fn unknown_manifest(repository: &RepositoryName, reference: &Reference) -> ProtocolError {
+    ProtocolError::new(ErrorCode::ManifestUnknown, format!("{repository} has no manifest {reference}"))
 }
 
 /// `{}`: the answer to a ping.

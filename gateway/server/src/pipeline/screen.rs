@@ -1,12 +1,13 @@
 //! The policies → [`Screened`]: the platform's, then the project's, at each hook that one of them names. Where none does,
 //! nothing is looked up and nobody is asked.
 
+mod chain;
 mod lookup;
 mod observe;
 mod question;
 mod token;
 
-pub use lookup::{Lookup, Seen};
+pub use lookup::{Found, Lookup, Seen};
 pub use observe::Observer;
 pub use token::{TokenAsk, ask as ask_about_token};
 
@@ -14,14 +15,13 @@ use super::Visit;
 use super::authorize::{Granted, insufficient, required};
 use super::identify::Caller;
 use super::inspect::{Inspected, Payload};
-use super::respond::Refusal;
+use super::respond::{Refusal, unknown_manifest};
 use super::settle::Meter;
 use crate::tag_lock::TagLocks;
 use portcullis_oci::route::UploadStart;
-use portcullis_oci::{ErrorCode, Operation, ProtocolError, Reference, Tag};
+use portcullis_oci::{ErrorCode, Operation, ProtocolError, Reference, RepositoryName, Tag};
 use portcullis_policy::question::{Ask, Context, Fact, FactSet, Hook, Question, Target};
-use portcullis_policy::{Answer, Level, Mode, Verdict};
-use portcullis_tenancy::Project;
+use portcullis_tenancy::{Project, StoreError};
 use std::sync::Arc;
 
 /// An operation that no policy refuses. Only this stage makes one.
@@ -61,7 +61,7 @@ pub async fn screen(visit: &Arc<Visit>, mut inspected: Inspected, meter: &mut Me
         inspected.give_up_mount();
     }
     let pass = |inspected| Ok(Screened { inspected, leave: Leave::default() });
-    let Some(project) = inspected.granted().project().cloned() else { return pass(inspected) };
+    let Some(project) = concerned(visit, inspected.granted()).await? else { return pass(inspected) };
     let (operation, caller) = (inspected.granted().operation(), inspected.granted().caller());
     let asks = |hook: Hook| visit.policies.asks(&project.id.0, hook);
     let asked: Vec<Hook> = hooks(operation).iter().copied().filter(|hook| asks(*hook)).collect();
@@ -77,10 +77,12 @@ pub async fn screen(visit: &Arc<Visit>, mut inspected: Inspected, meter: &mut Me
         meter.observe(Observer::new(&visit.policies, &project, context.clone(), request));
     }
     // Credentials that are sent along are as good as a token for this one request, and no better.
-    if of_token && !token::covers(visit, robot, &project, meter.request_id(), &required(operation)).await? {
-        return Err(insufficient(operation));
+    let mut leave = Leave::default();
+    if of_token {
+        let covered = token::covers(visit, robot, &project, meter.request_id(), &required(operation)).await?;
+        leave.warnings.extend(covered.ok_or_else(|| insufficient(operation))?);
     }
-    let mut case = Case { visit, project: &project, context, leave: Leave::default() };
+    let mut case = Case { visit, project: &project, context, leave };
     let lookup = Lookup::new(&visit.worker, &project, operation.repository());
     case.take_locks(&lookup, operation, &asked).await?;
     for hook in asked {
@@ -90,13 +92,24 @@ pub async fn screen(visit: &Arc<Visit>, mut inspected: Inspected, meter: &mut Me
     Ok(Screened { inspected, leave })
 }
 
+/// The project whose policies are asked beside the platform's: the repository's; for the catalogue, which is of no one
+/// project, the caller's own.
+async fn concerned(visit: &Visit, granted: &Granted) -> Result<Option<Arc<Project>>, Refusal> {
+    match (granted.operation(), granted.caller().robot()) {
+        (Operation::Catalog { .. }, Some(robot)) => {
+            let own = visit.worker.app.store.project(robot.project_name.as_str()).await?;
+            // A project made anew under the same name is not the robot's.
+            let own = own.filter(|own| own.id == robot.project).ok_or(StoreError::Missing)?;
+            Ok(Some(own))
+        }
+        _ => Ok(granted.project().cloned()),
+    }
+}
+
 /// Where a policy can be asked about an operation.
 const fn hooks(operation: &Operation) -> &'static [Hook] {
     match operation {
-        Operation::Ping
-        | Operation::Catalog { .. }
-        | Operation::UploadStatus { .. }
-        | Operation::UploadCancel { .. } => &[],
+        Operation::Ping | Operation::UploadStatus { .. } | Operation::UploadCancel { .. } => &[],
         Operation::ManifestPush { .. } => &[Hook::Request, Hook::ManifestPush],
         Operation::ManifestPull { .. }
         | Operation::ManifestHead { .. }
@@ -139,22 +152,29 @@ impl Case<'_> {
 
     async fn ask(&mut self, hook: Hook, inspected: &Inspected, lookup: &Lookup<'_>) -> Result<(), Refusal> {
         let (operation, wants) = (inspected.granted().operation(), self.wants(hook));
+        let mut found = Found::default();
         let (ask, raw) = match (hook, operation, inspected.payload()) {
             (Hook::ManifestPush, Operation::ManifestPush { .. }, Payload::Manifest { bytes, manifest }) => {
                 let target = Target { digest: Some(manifest.digest.to_string()), ..question::target(operation) };
                 let raw = std::str::from_utf8(bytes).ok().map(Arc::from);
-                (Ask::ManifestPush { target, manifest: lookup.record(manifest, wants).await? }, raw)
+                (Ask::ManifestPush { target, manifest: lookup.record(manifest, wants, &mut found).await }, raw)
             }
-            (Hook::Pull, Operation::ManifestPull { reference, .. } | Operation::ManifestHead { reference, .. }, _) => {
-                // Asked again a moment later, there might be something that nobody has judged.
-                let seen = lookup.pulled(reference).await?.ok_or_else(|| unknown(operation, reference))?;
+            (
+                Hook::Pull,
+                Operation::ManifestPull { repository, reference } | Operation::ManifestHead { repository, reference },
+                _,
+            ) => {
+                let seen = match lookup.pulled(reference).await {
+                    // Asked again a moment later, there might be something that nobody has judged.
+                    Ok(seen) => seen.ok_or_else(|| unknown_manifest(repository, reference))?,
+                    Err(refusal) => return self.fail(hook, refusal),
+                };
                 let target = Target { digest: Some(seen.digest.to_string()), ..question::target(operation) };
+                let (raw, seen) = (seen.text(), self.leave.seen.insert(seen));
                 // To policies it would look like a blob, and clients may read it all the same.
-                let manifest = seen.manifest.as_ref().ok_or_else(|| unreadable(operation, reference))?;
-                let manifest = Some(lookup.record(manifest, wants).await?);
-                let raw = seen.text();
-                self.leave.seen = Some(seen);
-                (Ask::Pull { target, manifest }, raw)
+                let Some(manifest) = &seen.manifest else { return self.fail(hook, unreadable(repository, reference)) };
+                let manifest = lookup.record(manifest, wants, &mut found).await;
+                (Ask::Pull { target, manifest: Some(manifest) }, raw)
             }
             (Hook::Pull, ..) => (Ask::Pull { target: question::target(operation), manifest: None }, None),
             _ => match question::request(self.visit, operation) {
@@ -162,21 +182,22 @@ impl Case<'_> {
                 None => return Ok(()),
             },
         };
-        let facts = lookup.facts(&ask, wants).await?;
-        let question = Question { context: self.context.clone(), ask, facts: Arc::new(facts), raw_manifest: raw };
-        let answer = self::ask(self.visit, self.project, question).await?;
+        lookup.facts(&ask, wants, &mut found).await;
+        let facts = Arc::new(found.facts);
+        let question = Question { context: self.context.clone(), ask, facts, raw_manifest: raw };
+        let answer = chain::ask(self.visit, self.project, question, found.refusal).await?;
         self.leave.warnings.extend(answer.warnings);
         Ok(())
     }
+
+    /// Nobody can be asked at a hook; `refusal` is told where that counts.
+    fn fail(&self, hook: Hook, refusal: Refusal) -> Result<(), Refusal> {
+        let failure = lookup::failure(&refusal);
+        chain::fail(self.visit, self.project, hook, &self.context.request_id, &failure, refusal).map(drop)
+    }
 }
 
-fn unknown(operation: &Operation, reference: &Reference) -> Refusal {
-    let repository = operation.repository().map(ToString::to_string).unwrap_or_default();
-    ProtocolError::new(ErrorCode::ManifestUnknown, format!("{repository} has no manifest {reference}")).into()
-}
-
-fn unreadable(operation: &Operation, reference: &Reference) -> Refusal {
-    let repository = operation.repository().map(ToString::to_string).unwrap_or_default();
+fn unreadable(repository: &RepositoryName, reference: &Reference) -> Refusal {
     let message = format!(
         "{repository} {reference} is no manifest that this gateway takes, so that no policy can judge it; push the image again"
     );
@@ -204,7 +225,9 @@ async fn may_mount(
     };
     if asks(Hook::Token)
         && matches!(granted.caller(), Caller::Robot { .. })
-        && !refused(token::covers(visit, robot, source, meter.request_id(), &required(&pull)).await)?
+        && !refused(
+            token::covers(visit, robot, source, meter.request_id(), &required(&pull)).await.map(|left| left.is_some()),
+        )?
     {
         return Ok(false);
     }
@@ -214,76 +237,13 @@ async fn may_mount(
             _ => Ask::Pull { target: question::target(&pull), manifest: None },
         };
         let wants = visit.policies.wants(&source.id.0, hook);
-        let facts = Lookup::new(&visit.worker, source, Some(from)).facts(&ask, wants).await?;
+        let mut found = Found::default();
+        Lookup::new(&visit.worker, source, Some(from)).facts(&ask, wants, &mut found).await;
         let context = question::context(visit, robot, source, meter.request_id());
-        let question = Question { context, ask, facts: Arc::new(facts), raw_manifest: None };
-        if !refused(self::ask(visit, source, question).await.map(|_| true))? {
+        let question = Question { context, ask, facts: Arc::new(found.facts), raw_manifest: None };
+        if !refused(chain::ask(visit, source, question, found.refusal).await.map(|_| true))? {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-/// Asks a project's chain, writes down what was said, and makes a refusal of a refusal.
-pub async fn ask(visit: &Visit, project: &Project, question: Question) -> Result<Answer, Refusal> {
-    let (hook, request_id) = (question.hook(), question.context.request_id.clone());
-    let answer = visit.worker.app.policies.ask(&visit.policies, &project.id, question).await;
-    let answer = answer.map_err(|busy| Refusal::unavailable(format!("{busy}; try again in a moment")))?;
-    write_down(project, hook, &request_id, &answer);
-    match answer.verdict {
-        Verdict::Deny(refusal) => Err(Refusal::Policy { refusal: Box::new(refusal), project: project.name.clone() }),
-        Verdict::Pass | Verdict::Narrow { .. } => Ok(answer),
-    }
-}
-
-fn write_down(project: &Project, hook: Hook, request_id: &str, answer: &Answer) {
-    let (project, hook) = (project.name.as_str(), hook.name());
-    for heard in &answer.heard {
-        let (policy, digest) = (heard.policy.as_str(), heard.digest.as_str());
-        for line in &heard.log {
-            let message = line.message.as_str();
-            match line.level {
-                Level::Error | Level::Warn => {
-                    tracing::warn!(request.id = request_id, project, policy, hook, message, "a policy says")
-                }
-                Level::Info => tracing::info!(request.id = request_id, project, policy, hook, message, "a policy says"),
-                Level::Debug => {
-                    tracing::debug!(request.id = request_id, project, policy, hook, message, "a policy says")
-                }
-            }
-        }
-        match &heard.said {
-            Err(failure) => {
-                tracing::warn!(request.id = request_id, project, policy, policy.digest = digest, hook, %failure, "a policy failed")
-            }
-            Ok(portcullis_policy::verdict::Reply::Deny(denial)) if heard.mode == Mode::Monitor => {
-                let message = denial.message.as_str();
-                tracing::info!(
-                    request.id = request_id,
-                    project,
-                    policy,
-                    policy.digest = digest,
-                    hook,
-                    message,
-                    "a policy in monitor mode would refuse"
-                )
-            }
-            Ok(_) => {}
-        }
-    }
-    if let Verdict::Deny(refusal) = &answer.verdict {
-        let (policy, digest, message) = (refusal.policy.as_str(), refusal.digest.as_str(), refusal.message.as_str());
-        tracing::info!(
-            request.id = request_id,
-            project,
-            policy,
-            policy.digest = digest,
-            hook,
-            message,
-            "a policy refuses"
-        );
-    }
-    for (field, value) in &answer.audit {
-        tracing::info!(request.id = request_id, project, hook, field, value, "a policy notes");
-    }
 }

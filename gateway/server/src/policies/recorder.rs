@@ -1,11 +1,13 @@
 //! Real questions with the answers that they were given, for `portcullis policy record`; without what would tell whose they
-//! were. While nobody listens it costs a look at a counter.
+//! were. Of a project to which nobody listens nothing is copied.
 
+use arc_swap::ArcSwap;
 use portcullis_policy::question::{Ask, Question};
 use portcullis_policy::verdict::Reply;
 use portcullis_policy::{Answer, Owner};
 use portcullis_tenancy::ProjectId;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -35,18 +37,14 @@ pub struct Said {
     pub reply: Option<Reply>,
 }
 
-/// Hands questions on to whoever listens.
-pub struct Recorder(broadcast::Sender<(ProjectId, Arc<Recorded>)>);
+/// Hands questions on to whoever listens, by project.
+#[derive(Default)]
+pub struct Recorder(ArcSwap<HashMap<ProjectId, broadcast::Sender<Arc<Recorded>>>>);
 
 impl Recorder {
-    /// With nobody listening.
-    pub fn new() -> Self {
-        Self(broadcast::Sender::new(WAITING))
-    }
-
-    /// Whether anybody listens.
-    pub fn is_on(&self) -> bool {
-        self.0.receiver_count() > 0
+    /// Whether anybody listens to the questions about a project.
+    pub fn is_on(&self, project: &ProjectId) -> bool {
+        self.0.load().get(project).is_some_and(|listeners| listeners.receiver_count() > 0)
     }
 
     /// Hands a question on.
@@ -58,13 +56,23 @@ impl Recorder {
             reply: heard.said.as_ref().ok().cloned(),
         });
         let recorded = Recorded { question, said: said.collect() };
-        // Whoever listened may have gone this moment.
-        let _ = self.0.send((project.clone(), Arc::new(recorded)));
+        if let Some(listeners) = self.0.load().get(project) {
+            // Whoever listened may have gone this moment.
+            let _ = listeners.send(Arc::new(recorded));
+        }
     }
 
-    /// Listens to the questions of all projects.
-    pub fn listen(&self) -> broadcast::Receiver<(ProjectId, Arc<Recorded>)> {
-        self.0.subscribe()
+    /// Listens to the questions about a project.
+    pub fn listen(&self, project: &ProjectId) -> broadcast::Receiver<Arc<Recorded>> {
+        let fresh = broadcast::Sender::new(WAITING);
+        let mut listening = fresh.subscribe();
+        self.0.rcu(|before| {
+            let heard = before.iter().filter(|(_, listeners)| listeners.receiver_count() > 0);
+            let mut next: HashMap<_, _> = heard.map(|(of, listeners)| (of.clone(), listeners.clone())).collect();
+            listening = next.entry(project.clone()).or_insert_with(|| fresh.clone()).subscribe();
+            next
+        });
+        listening
     }
 }
 
@@ -102,6 +110,29 @@ mod tests {
     fn of_an_address_its_network_is_kept() {
         let of = |address: &str| network(address.parse().unwrap()).to_string();
         assert_eq!([of("192.0.2.77"), of("2001:db8:1:2:3::4")], ["192.0.2.0", "2001:db8:1::"]);
+    }
+
+    #[test]
+    fn who_listens_hears_of_his_project_alone() {
+        let (recorder, acme, globex) = (Recorder::default(), ProjectId("a".into()), ProjectId("g".into()));
+        let question = portcullis_policy::smoke_question(portcullis_policy::question::Hook::Request);
+        let answer = Answer {
+            verdict: portcullis_policy::Verdict::Pass,
+            warnings: Vec::new(),
+            audit: Vec::new(),
+            heard: Vec::new(),
+        };
+        assert!(!recorder.is_on(&acme));
+        let (mut one, mut other) = (recorder.listen(&acme), recorder.listen(&acme));
+        assert!(recorder.is_on(&acme) && !recorder.is_on(&globex));
+        let mut foreign = recorder.listen(&globex);
+        recorder.record(&acme, question, &answer);
+        assert!(one.try_recv().is_ok() && other.try_recv().is_ok() && foreign.try_recv().is_err());
+        drop((one, other));
+        assert!(!recorder.is_on(&acme) && recorder.is_on(&globex));
+        drop(foreign);
+        let _listening = recorder.listen(&acme);
+        assert_eq!(recorder.0.load().len(), 1, "who has gone leaves nothing behind");
     }
 
     #[test]

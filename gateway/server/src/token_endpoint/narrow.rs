@@ -38,7 +38,7 @@ impl Draft<'_> {
         let mut left = Narrowed { scopes: granted, life, warnings: Vec::new() };
         let mut denied = None;
         for project in self.concerned(asked).await? {
-            let is_its = |scope: &Scope| project_name(scope) == Some(project.name.as_str());
+            let is_its = |scope: &Scope| self.project_of(scope) == Some(project.name.as_str());
             let (its, others): (Vec<_>, Vec<_>) = left.scopes.drain(..).partition(is_its);
             left.scopes = others;
             // Whom nothing is granted is not told that there is a project; only a login has nothing to be granted.
@@ -63,13 +63,22 @@ impl Draft<'_> {
         }
     }
 
-    /// The projects with policies on tokens, by name. A login, which asks for nothing or for a refresh token, is its robot's own
-    /// project's business, too.
+    /// The project that a scope is about. The catalogue, which is of no one project, is the robot's own project's business.
+    fn project_of<'s>(&'s self, scope: &'s Scope) -> Option<&'s str> {
+        match scope {
+            Scope::Catalog => self.robot.map(|robot| robot.project_name.as_str()),
+            Scope::Repository { .. } => project_name(scope),
+        }
+    }
+
+    /// The projects with policies on tokens, by name. A login, which asks for nothing or for a refresh token, and the catalogue
+    /// are the robot's own project's business, too.
     async fn concerned(&self, asked: &[Scope]) -> Result<Vec<Arc<Project>>, Refusal> {
         let asks = |project: &Arc<Project>| self.visit.policies.asks(&project.id.0, Hook::Token);
         let mut concerned: Vec<_> = self.projects.values().filter(|project| asks(project)).cloned().collect();
         concerned.sort_by(|one, other| one.name.cmp(&other.name));
-        if let (true, Some(robot)) = (asked.is_empty() || self.request.wants_refresh, self.robot) {
+        let is_own = asked.is_empty() || asked.contains(&Scope::Catalog) || self.request.wants_refresh;
+        if let (true, Some(robot)) = (is_own, self.robot) {
             let own = self.visit.worker.app.store.project(robot.project_name.as_str()).await?;
             let is_there = |own: &Arc<Project>| concerned.iter().any(|project| project.id == own.id);
             concerned.extend(own.filter(|own| asks(own) && !is_there(own)).into_iter().collect::<Vec<_>>());

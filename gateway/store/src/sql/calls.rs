@@ -128,8 +128,13 @@ impl Store for SqlStore {
     ) -> Result<Vec<Digest>> {
         within(ledger::missing(self, "link", project, repository, digests)).await
     }
-    async fn put_attachment(&self, attachment: &Attachment, component: &[u8]) -> Result<()> {
-        within(policy::put(self, attachment, component)).await
+    async fn put_attachment(
+        &self,
+        attachment: &Attachment,
+        replaces: Option<Timestamp>,
+        component: &[u8],
+    ) -> Result<()> {
+        within(policy::put(self, attachment, replaces, component)).await
     }
     async fn remove_attachment(&self, project: Option<&ProjectId>, name: &PolicyName) -> Result<()> {
         within(policy::remove(self, project, name)).await

@@ -327,7 +327,7 @@ pub async fn every_change_of_a_rule_bumps_the_generation_and_nothing_else_does(n
         store.replace_secrets(&ci, &ci.secrets[0].id),
         store.set_disabled(&ci.id, Some(at(2))),
         store.delete_robot(&ci.id),
-        store.put_attachment(&attachment(Some(&acme), "naming", b"1"), b"1"),
+        store.put_attachment(&attachment(Some(&acme), "naming", b"1"), None, b"1"),
         store.remove_attachment(Some(&acme.id), &attachment(Some(&acme), "naming", b"1").name),
         store.add_key(&key, at(0), at(0)),
         store.delete_project(&acme.id, at(3)),

@@ -94,8 +94,8 @@ pub(super) async fn attach(wanted: Attach, session: &Session) -> Result<Answer, 
         order: wanted.order,
         reuse: wanted.reuse.map(|calls| (calls > 1).then_some(Reuse { calls, seconds: REUSE_S })),
     };
-    let attachment =
-        policy::draft(&session.store, id, wanted, "operator".into(), session.now, &crate::app::random).await?;
+    let draft = policy::draft(&session.store, id, wanted, "operator".into(), session.now, &crate::app::random).await?;
+    let attachment = &draft.attachment;
     let all = session.store.attachments().await?;
     let others = all.iter().filter(|other| other.project.as_ref() == id && other.name != attachment.name).count();
     let most = session.config.policies.host.chain.attachments;
@@ -104,14 +104,14 @@ pub(super) async fn attach(wanted: Attach, session: &Session) -> Result<Answer, 
             format!("{most} policies are attached there, and policies.attachments allows no more; detach one first");
         return Err(refused(&why));
     }
-    let tried = policies::attachment(&attachment);
+    let tried = policies::attachment(attachment);
     let class = program.class().name();
     let hooks: Vec<&str> = program.info().hooks.iter().map(|hook| hook.name()).collect();
     let made = tokio::task::spawn_blocking(move || {
         portcullis_policy::Policy::new(program, &tried.settings, tried.limits, tried.reuse).map(drop)
     });
     made.await.map_err(|error| refused(&error))?.map_err(|error| refused(&error))?;
-    session.store.put_attachment(&attachment, &component).await?;
+    policy::attach(&session.store, &draft, &component).await?;
     let to = owner.as_ref().map_or_else(|| "the platform".to_owned(), |project| format!("project {}", project.name));
     let does = match attachment.mode {
         Mode::Enforce => "it refuses",
@@ -124,7 +124,7 @@ pub(super) async fn attach(wanted: Attach, session: &Session) -> Result<Answer, 
         digest = attachment.digest,
         source = attachment.source,
     );
-    let mut json = show(&attachment, owner.as_ref());
+    let mut json = show(attachment, owner.as_ref());
     if let Some(object) = json.as_object_mut() {
         object.insert("hooks".to_owned(), hooks.into());
         object.insert("class".to_owned(), class.into());

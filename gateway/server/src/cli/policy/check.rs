@@ -61,7 +61,9 @@ fn not_loaded(error: &LoadError) -> Finding {
         LoadError::Describe(_) => ("describe", "say the same each time, within the limits that wit/policy.wit names"),
         LoadError::Schema(_) => ("schema", "a schema has at most 64 KiB, and refers to nothing but its own parts"),
         LoadError::Settings(_) | LoadError::SlowConfigure { .. } | LoadError::Smoke(_) => ("settings", ""),
-        LoadError::TooMany(_) | LoadError::Internal(_) => ("gateway", "this is not the policy's fault"),
+        LoadError::TooMany(_) | LoadError::NoSlot(_) | LoadError::Unavailable(_) | LoadError::Internal(_) => {
+            ("gateway", "this is not the policy's fault")
+        }
     };
     Finding::error(about, plain(&error.to_string(), 1024), advice)
 }

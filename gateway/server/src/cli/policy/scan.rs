@@ -6,7 +6,7 @@ use crate::cli::output::{Answer, Failure};
 use crate::cli::session::Session;
 use crate::cli::table::{self, Column};
 use crate::pipeline::respond::Refusal;
-use crate::pipeline::screen::Lookup;
+use crate::pipeline::screen::{Found, Lookup};
 use crate::policies;
 use crate::upstream_admin::UpstreamAdmin;
 use clap::Args;
@@ -61,8 +61,8 @@ struct Stored {
 struct Finding {
     repository: RepositoryName,
     what: String,
-    policy: String,
-    hook: Hook,
+    /// Who was asked, and where; nobody where it is no manifest that could be shown to a policy.
+    asked: Option<(String, Hook)>,
     message: String,
     failed: bool,
 }
@@ -200,11 +200,16 @@ impl Judge<'_> {
         let lookup = Lookup::new(self.worker, self.project, Some(&stored.repository));
         let reference = Reference::Digest(stored.digest.clone());
         let Some(seen) = lookup.pulled(&reference).await.map_err(told)? else { return Ok(Vec::new()) };
+        let (repository, what) = (stored.repository.clone(), stored.what());
+        let Some(manifest) = &seen.manifest else {
+            let message = "it cannot be read, so that no policy can judge it; push the image again".to_owned();
+            return Ok(vec![Finding { repository, what, asked: None, message, failed: true }]);
+        };
         let mut findings = Vec::new();
         for hook in self.hooks {
             let wants = self.generation.wants(&self.project.id.0, *hook);
-            let Some(manifest) = &seen.manifest else { continue };
-            let manifest = lookup.record(manifest, wants).await.map_err(told)?;
+            let mut found = Found::default();
+            let manifest = lookup.record(manifest, wants, &mut found).await;
             let target = Target {
                 repository: stored.repository.to_string(),
                 tags: stored.tags.iter().map(Tag::to_string).collect(),
@@ -214,8 +219,13 @@ impl Judge<'_> {
                 Hook::ManifestPush => Ask::ManifestPush { target, manifest },
                 _ => Ask::Pull { target, manifest: Some(manifest) },
             };
-            let facts = lookup.facts(&ask, wants).await.map_err(told)?;
-            let question = Question { context: self.context(), ask, facts: Arc::new(facts), raw_manifest: seen.text() };
+            lookup.facts(&ask, wants, &mut found).await;
+            // What cannot be read is a finding; what cannot be had is none.
+            if let Some(refusal) = found.refusal.filter(|refusal| !matches!(refusal, Refusal::Protocol(_))) {
+                return Err(told(refusal));
+            }
+            let facts = Arc::new(found.facts);
+            let question = Question { context: self.context(), ask, facts, raw_manifest: seen.text() };
             let answer = self.generation.ask(&self.project.id.0, &question, Instant::now());
             for heard in answer.heard {
                 let (message, failed) = match heard.said {
@@ -223,8 +233,8 @@ impl Judge<'_> {
                     Err(failure) => (failure.to_string(), true),
                     Ok(_) => continue,
                 };
-                let (repository, what) = (stored.repository.clone(), stored.what());
-                findings.push(Finding { repository, what, policy: heard.policy, hook: *hook, message, failed });
+                let (repository, what, asked) = (repository.clone(), what.clone(), Some((heard.policy, *hook)));
+                findings.push(Finding { repository, what, asked, message, failed });
             }
         }
         Ok(findings)
@@ -270,10 +280,15 @@ fn told(refusal: Refusal) -> Failure {
 
 fn answer(project: &Project, stored: &[Stored], findings: &[Finding], session: &Session) -> Answer {
     let row = |finding: &Finding| {
-        let message =
-            if finding.failed { format!("the policy failed: {}", finding.message) } else { finding.message.clone() };
-        let hook = finding.hook.name().to_owned();
-        vec![finding.repository.to_string(), finding.what.clone(), finding.policy.clone(), hook, message]
+        let (policy, hook) = match &finding.asked {
+            Some((policy, hook)) => (policy.clone(), hook.name().to_owned()),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        let message = match &finding.asked {
+            Some(_) if finding.failed => format!("the policy failed: {}", finding.message),
+            _ => finding.message.clone(),
+        };
+        vec![finding.repository.to_string(), finding.what.clone(), policy, hook, message]
     };
     let mut text = String::new();
     if !findings.is_empty() {
@@ -281,24 +296,35 @@ fn answer(project: &Project, stored: &[Stored], findings: &[Finding], session: &
         text.push('\n');
     }
     let repositories = stored.iter().map(|one| &one.repository).collect::<BTreeSet<_>>().len();
-    let refused = findings.iter().map(|one| (&one.repository, &one.what)).collect::<BTreeSet<_>>().len();
+    let (judged, unread): (Vec<&Finding>, Vec<_>) = findings.iter().partition(|finding| finding.asked.is_some());
+    let refused = judged.iter().map(|one| (&one.repository, &one.what)).collect::<BTreeSet<_>>().len();
+    let unread = unread.len();
     text.push_str(&format!(
-        "{} manifests in {repositories} repositories of {}: {refused} would be refused\n",
+        "{} manifests in {repositories} repositories of {}: {refused} would be refused",
         stored.len(),
         project.name
     ));
+    if unread > 0 {
+        text.push_str(&format!(", {unread} cannot be read"));
+    }
+    text.push('\n');
     let one = |finding: &Finding| -> Value {
         json!({
             "repository": finding.repository.as_str(),
             "what": finding.what,
-            "policy": finding.policy,
-            "hook": finding.hook,
+            "policy": finding.asked.as_ref().map(|(policy, _)| policy),
+            "hook": finding.asked.as_ref().map(|(_, hook)| hook),
             "message": finding.message,
             "failed": finding.failed,
         })
     };
     let findings: Vec<Value> = findings.iter().map(one).collect();
-    let json =
-        json!({ "manifests": stored.len(), "repositories": repositories, "refused": refused, "findings": findings });
+    let json = json!({
+        "manifests": stored.len(),
+        "repositories": repositories,
+        "refused": refused,
+        "unreadable": unread,
+        "findings": findings,
+    });
     Answer::new(text, json)
 }

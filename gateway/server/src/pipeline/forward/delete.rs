@@ -1,12 +1,12 @@
 //! Deletion of manifests, blobs and single tags.
 
 use super::Errand;
-use super::mapping::{plain, refusal, unknown_manifest};
+use super::mapping::{plain, refusal};
 use super::tags;
 use crate::app::random;
 use crate::body::Body;
 use crate::config::Isolation;
-use crate::pipeline::respond::Refusal;
+use crate::pipeline::respond::{Refusal, unknown_manifest};
 use crate::tag_lock::TagLocks;
 use crate::throwaway::{Throwaway, Throwaways};
 use crate::upstream::{Call, RequestBody};
@@ -116,7 +116,7 @@ pub async fn tag(errand: &Errand, tag: &Tag, locks: Option<TagLocks>) -> Result<
 async fn delete_tag(errand: &Errand, tag: &Tag) -> Result<Response<Body>, Refusal> {
     if !exists(errand, tag).await? {
         forget_tag(errand, tag).await?;
-        return Err(plain(ErrorCode::ManifestUnknown, unknown_manifest(errand, &Reference::Tag(tag.clone()))));
+        return Err(unknown_manifest(&errand.repository, &Reference::Tag(tag.clone())).into());
     }
     let answer = errand.send(errand.call()).await?;
     match answer.head.status {

@@ -1,11 +1,11 @@
 //! What of an upstream's answer gets to the client: listed headers, and errors told anew.
 
 use super::Errand;
-use crate::pipeline::respond::Refusal;
+use crate::pipeline::respond::{Refusal, unknown_manifest};
 use crate::upstream::{Answer, UpstreamError};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, Reference};
+use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError};
 use serde::Deserialize;
 
 /// Whether a header of the upstream's answer is passed on as it is.
@@ -181,7 +181,7 @@ fn message(errand: &Errand, code: ErrorCode) -> String {
         }
         ErrorCode::ManifestUnknown => match errand.granted.operation() {
             Operation::ManifestPull { reference, .. } | Operation::ManifestHead { reference, .. } => {
-                unknown_manifest(errand, reference)
+                unknown_manifest(repository, reference).message
             }
             _ => format!("{repository} has no such manifest"),
         },
@@ -197,11 +197,6 @@ fn message(errand: &Errand, code: ErrorCode) -> String {
         ErrorCode::SizeInvalid => "the length that was announced is not the length that came".to_owned(),
         code => format!("the registry refused it as {}", code.as_str()),
     }
-}
-
-/// What a pull of a missing manifest is told.
-pub fn unknown_manifest(errand: &Errand, reference: &Reference) -> String {
-    format!("{} has no manifest {reference}", errand.repository)
 }
 
 /// A plain error in the registry's form.

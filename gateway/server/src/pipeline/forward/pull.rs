@@ -1,10 +1,10 @@
 //! Manifests and blobs on their way out.
 
 use super::Errand;
-use super::mapping::{head, plain, refusal, unknown_manifest};
+use super::mapping::{head, plain, refusal};
 use crate::body::Body;
 use crate::config::Isolation;
-use crate::pipeline::respond::Refusal;
+use crate::pipeline::respond::{Refusal, unknown_manifest};
 use crate::pipeline::screen::Seen;
 use crate::throwaway::Throwaways;
 use crate::upstream::{Answer, Call, Resolved, UpstreamError};
@@ -96,7 +96,7 @@ pub async fn manifest(
     if let Reference::Digest(digest) = reference
         && errand.visit.worker.app.store.is_blob_alone(&errand.project.id, &errand.repository, digest).await?
     {
-        return Err(plain(ErrorCode::ManifestUnknown, unknown_manifest(errand, reference)));
+        return Err(unknown_manifest(&errand.repository, reference).into());
     }
     let media_type = answer.head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     if Throwaways::could_be(media_type, content_length(&answer)) {
@@ -146,7 +146,7 @@ async fn look_closely(
         return Err(UpstreamError::Odd(format!("its bytes for {reference} do not have their digest")).into());
     }
     if errand.visit.worker.app.throwaways.is_ours(&bytes) {
-        return Err(plain(ErrorCode::ManifestUnknown, unknown_manifest(errand, reference)));
+        return Err(unknown_manifest(&errand.repository, reference).into());
     }
     let body = if *method == Method::HEAD { Body::empty() } else { Body::full(bytes) };
     Ok(head(errand, parts.status, &parts.headers, body))

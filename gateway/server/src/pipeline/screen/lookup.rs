@@ -1,6 +1,8 @@
 //! What is looked up before policies are asked, and only where one of them wants it. What the upstream holds is asked of the
 //! upstream, so that it is true of content that the ledger never saw.
 
+mod config;
+
 use crate::app::Worker;
 use crate::pipeline::respond::Refusal;
 use crate::throwaway::Throwaways;
@@ -8,17 +10,14 @@ use crate::upstream::{Answer, Call, MAX_WHOLE_BODY, UpstreamError};
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
 use portcullis_oci::manifest::{self, Manifest, media_type};
 use portcullis_oci::{Digest, Operation, Reference, RepositoryName, Tag};
-use portcullis_policy::question::{self, Ask, Descriptor, Fact, FactSet, Facts, ImageConfig, Platform, Usage};
-use portcullis_tenancy::{Project, Timestamp};
-use serde::Deserialize;
+use portcullis_policy::question::{self, Ask, Descriptor, Fact, FactSet, Facts, Usage};
+use portcullis_policy::{Failure, FailureKind};
+use portcullis_tenancy::Project;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Largest image config that is read.
-const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 /// Most referrers that are shown.
 const MAX_REFERRERS: u32 = 256;
 
@@ -48,6 +47,37 @@ impl Seen {
     }
 }
 
+/// What was looked up for a question, and the first reason why something could not be.
+#[derive(Default)]
+pub struct Found {
+    /// For the policies; those that want what could not be had fail.
+    pub facts: Facts,
+    /// For the client, where such a failure counts.
+    pub refusal: Option<Refusal>,
+}
+
+impl Found {
+    fn keep<T>(&mut self, fact: Fact, found: Result<T, Refusal>) -> Option<T> {
+        found.map_err(|refusal| self.miss(fact, refusal)).ok()
+    }
+
+    fn miss(&mut self, fact: Fact, refusal: Refusal) {
+        self.facts.failed.push((fact, failure(&refusal)));
+        self.refusal.get_or_insert(refusal);
+    }
+}
+
+/// What it is to a policy that something could not be looked up. What the upstream and the store said is for the log alone.
+pub fn failure(refusal: &Refusal) -> Failure {
+    match refusal {
+        Refusal::Protocol(error) => Failure::new(FailureKind::Unreadable, &error.message),
+        other => {
+            tracing::warn!(error = ?other, "what a policy wants could not be looked up");
+            Failure::new(FailureKind::Lookup, "what it wants could not be looked up")
+        }
+    }
+}
+
 impl<'a> Lookup<'a> {
     /// In this project, and in this repository of it.
     pub fn new(worker: &'a Worker, project: &'a Project, repository: Option<&'a RepositoryName>) -> Self {
@@ -66,7 +96,9 @@ impl<'a> Lookup<'a> {
     /// The manifest that a pull would give now; none where there is none.
     pub async fn pulled(&self, reference: &Reference) -> Result<Option<Seen>, Refusal> {
         let Some(answer) = self.get(Method::GET, reference).await? else { return Ok(None) };
-        let (head, bytes) = answer.whole().await?;
+        // What may be pushed may be pulled.
+        let most = self.worker.app.settings.load().config.limits.manifest_bytes.max(MAX_WHOLE_BODY);
+        let (head, bytes) = answer.whole_up_to(most).await?;
         if self.worker.app.throwaways.is_ours(&bytes) {
             return Ok(None);
         }
@@ -93,27 +125,30 @@ impl<'a> Lookup<'a> {
     }
 
     /// A manifest's record; its descriptors with the sizes that are on record where they are wanted.
-    pub async fn record(&self, manifest: &Manifest, wants: FactSet) -> Result<question::Manifest, Refusal> {
+    pub async fn record(&self, manifest: &Manifest, wants: FactSet, found: &mut Found) -> question::Manifest {
         let mut record = question::Manifest::from(manifest);
-        if wants.contains(Fact::StoredSizes) {
-            let blobs = manifest.config.iter().chain(&manifest.layers).map(|descriptor| descriptor.digest.clone());
-            let (project, blobs) = (self.project.id.clone(), blobs.collect::<Vec<_>>());
-            let store = &self.worker.app.store;
-            let sizes = store.run(|store| async move { store.stored_sizes(&project, &blobs).await }).await?;
-            let sizes: BTreeMap<String, u64> =
-                sizes.into_iter().map(|(digest, size)| (digest.to_string(), size)).collect();
+        if wants.contains(Fact::StoredSizes)
+            && let Some(sizes) = found.keep(Fact::StoredSizes, self.stored_sizes(manifest).await)
+        {
             for descriptor in record.config.iter_mut().chain(&mut record.layers) {
                 descriptor.stored_size = sizes.get(&descriptor.digest).copied();
             }
         }
-        Ok(record)
+        record
+    }
+
+    async fn stored_sizes(&self, manifest: &Manifest) -> Result<BTreeMap<String, u64>, Refusal> {
+        let blobs = manifest.config.iter().chain(&manifest.layers).map(|descriptor| descriptor.digest.clone());
+        let (project, blobs) = (self.project.id.clone(), blobs.collect::<Vec<_>>());
+        let store = &self.worker.app.store;
+        let sizes = store.run(|store| async move { store.stored_sizes(&project, &blobs).await }).await?;
+        Ok(sizes.into_iter().map(|(digest, size)| (digest.to_string(), size)).collect())
     }
 
     /// The facts that are wanted for a question.
-    pub async fn facts(&self, ask: &Ask, wants: FactSet) -> Result<Facts, Refusal> {
-        let mut facts = Facts::default();
+    pub async fn facts(&self, ask: &Ask, wants: FactSet, found: &mut Found) {
         if wants.is_empty() {
-            return Ok(facts);
+            return;
         }
         let (target, manifest) = match ask {
             Ask::ManifestPush { target, manifest } => (Some(target), Some(manifest)),
@@ -122,37 +157,44 @@ impl<'a> Lookup<'a> {
             Ask::Token(_) | Ask::Response { .. } => (None, None),
         };
         if wants.contains(Fact::Usage) {
-            facts.usage = Some(self.usage().await?);
+            found.facts.usage = found.keep(Fact::Usage, self.usage().await);
         }
-        let Some(target) = target else { return Ok(facts) };
+        let Some(target) = target else { return };
         let digest = target.digest.as_deref().and_then(|digest| Digest::parse(digest).ok());
         if wants.contains(Fact::TagDigest) {
-            facts.tag_digest = Some(self.tag_digests(&target.tags).await?);
+            found.facts.tag_digest = found.keep(Fact::TagDigest, self.tag_digests(&target.tags).await);
         }
         if let Some(digest) = &digest {
-            let name = digest.to_string();
-            if wants.contains(Fact::TagsOfDigest) {
-                let tags = self.tags_of(digest).await?.iter().map(ToString::to_string).collect();
-                facts.tags_of_digest = Some(BTreeMap::from([(name.clone(), tags)]));
-            }
-            if wants.contains(Fact::PushedAt) {
-                let pushed = self.pushed_at(digest).await?.map(|time| (name, time));
-                facts.pushed_at = Some(pushed.into_iter().collect());
-            }
-            if wants.contains(Fact::Referrers) {
-                facts.referrers = Some(self.referrers(digest).await?);
-            }
+            self.facts_of_digest(digest, wants, found).await;
         }
         if wants.contains(Fact::VerifiedSigners) {
             // Nobody verifies signatures yet: nobody is known to have signed.
-            facts.verified_signers = Some(Vec::new());
+            found.facts.verified_signers = Some(Vec::new());
         }
         if wants.contains(Fact::ImageConfig)
             && let Some(config) = manifest.and_then(|manifest| manifest.config.as_ref())
         {
-            facts.image_config = self.image_config(config).await?;
+            let read = self.image_config(config, ask).await;
+            found.facts.image_config = found.keep(Fact::ImageConfig, read).flatten();
         }
-        Ok(facts)
+    }
+
+    async fn facts_of_digest(&self, digest: &Digest, wants: FactSet, found: &mut Found) {
+        let name = digest.to_string();
+        if wants.contains(Fact::TagsOfDigest)
+            && let Some(tags) = found.keep(Fact::TagsOfDigest, self.tags_of(digest).await)
+        {
+            let tags = tags.iter().map(ToString::to_string).collect();
+            found.facts.tags_of_digest = Some(BTreeMap::from([(name.clone(), tags)]));
+        }
+        if wants.contains(Fact::PushedAt)
+            && let Some(pushed) = found.keep(Fact::PushedAt, self.pushed_at(digest).await)
+        {
+            found.facts.pushed_at = Some(pushed.map(|time| (name, time)).into_iter().collect());
+        }
+        if wants.contains(Fact::Referrers) {
+            found.facts.referrers = found.keep(Fact::Referrers, self.referrers(digest).await);
+        }
     }
 
     async fn usage(&self) -> Result<Usage, Refusal> {
@@ -211,34 +253,6 @@ impl<'a> Lookup<'a> {
         Ok(shown.collect())
     }
 
-    /// What an image's config says; none where it is no image's, is too large, or is not there.
-    async fn image_config(&self, config: &Descriptor) -> Result<Option<ImageConfig>, Refusal> {
-        let is_image = matches!(
-            config.media_type.as_str(),
-            "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json"
-        );
-        let (Some(repository), Ok(digest)) = (self.repository, Digest::parse(&config.digest)) else { return Ok(None) };
-        if !is_image || config.size > MAX_CONFIG_BYTES {
-            return Ok(None);
-        }
-        let mut verifier = digest.verifier();
-        let operation = Operation::BlobPull { repository: repository.clone(), digest };
-        let app = &self.worker.app;
-        let answer = app.upstream.call(&self.worker.pool, self.call(Method::GET, &operation)).await?;
-        let answer = app.upstream.follow(answer, &Method::GET).await?;
-        if answer.head.status != StatusCode::OK {
-            return Ok(None);
-        }
-        let most = usize::try_from(MAX_CONFIG_BYTES).unwrap_or(MAX_WHOLE_BODY);
-        let Ok(read) = Limited::new(answer.body, most).collect().await else { return Ok(None) };
-        let bytes = read.to_bytes();
-        if let Some(verifier) = &mut verifier {
-            verifier.update(&bytes);
-        }
-        let is_it = verifier.is_some_and(portcullis_oci::digest::Verifier::matches);
-        Ok(serde_json::from_slice::<Config>(&bytes).ok().filter(|_| is_it).map(ImageConfig::from))
-    }
-
     async fn get(&self, method: Method, reference: &Reference) -> Result<Option<Answer>, Refusal> {
         let Some(repository) = self.repository else { return Ok(None) };
         let operation = Operation::ManifestPull { repository: repository.clone(), reference: reference.clone() };
@@ -254,39 +268,5 @@ impl<'a> Lookup<'a> {
     fn call(&self, method: Method, operation: &Operation) -> Call {
         let name = operation.repository().map(|name| self.project.upstream_name(name)).unwrap_or_default();
         Call::new(method, operation.path_and_query(&name), format!("repository:{name}:pull,push,delete"))
-    }
-}
-
-/// An image's config, as far as policies see it (OCI Image Specification, "Image Configuration").
-#[derive(Deserialize)]
-struct Config {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    variant: Option<String>,
-    created: Option<String>,
-    #[serde(default)]
-    config: Option<RunConfig>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct RunConfig {
-    user: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
-}
-
-impl From<Config> for ImageConfig {
-    fn from(config: Config) -> Self {
-        let run = config.config.unwrap_or_default();
-        Self {
-            platform: Platform { os: config.os, architecture: config.architecture, cpu_variant: config.variant },
-            created_ms: config
-                .created
-                .and_then(|time| u64::try_from(time.parse::<Timestamp>().ok()?.as_millisecond()).ok()),
-            user: run.user.filter(|user| !user.is_empty()),
-            labels: run.labels.unwrap_or_default().into_iter().collect(),
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Policies that observe what became of a request: they are shown it when it has ended, and nobody waits for them.
 
-use super::write_down;
+use super::chain::write_down;
 use crate::policies::Policies;
 use portcullis_policy::Generation;
 use portcullis_policy::question::{Ask, Context, Hook, Outcome, Question, Request};

@@ -53,21 +53,22 @@ pub async fn ask(
     };
     let context = question::context(visit, robot, project, request_id);
     let question = Question { context, ask: Ask::Token(request), facts: Default::default(), raw_manifest: None };
-    let answer = super::ask(visit, project, question).await?;
+    let answer = super::chain::ask(visit, project, question, None).await?;
     Ok(match answer.verdict {
         Verdict::Narrow { scopes, ttl_s } => Left { scopes: narrowed(&scopes)?, ttl_s, warnings: answer.warnings },
         Verdict::Pass | Verdict::Deny(_) => Left { scopes: ask.granted, ttl_s: ask.ttl_s, warnings: answer.warnings },
     })
 }
 
-/// Whether policies leave all of `needed` to a robot that sends its credentials along with a request.
+/// Whether policies leave all of `needed` to a robot that sends its credentials along with a request: their warnings, or none
+/// where they do not.
 pub(super) async fn covers(
     visit: &Visit,
     robot: Option<&Robot>,
     project: &Project,
     request_id: &RequestId,
     needed: &[Scope],
-) -> Result<bool, Refusal> {
+) -> Result<Option<Vec<String>>, Refusal> {
     let life = visit.settings.config.tokens.life.as_secs();
     let part = TokenAsk {
         grant_type: GrantType::Basic,
@@ -77,7 +78,7 @@ pub(super) async fn covers(
         ttl_s: u32::try_from(life).unwrap_or(u32::MAX),
     };
     let left = ask(visit, robot, project, request_id, part).await?;
-    Ok(grant::covers(&left.scopes, needed))
+    Ok(grant::covers(&left.scopes, needed).then_some(left.warnings))
 }
 
 fn scope(scope: &Scope) -> AskedScope {

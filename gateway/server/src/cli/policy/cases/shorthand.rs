@@ -258,6 +258,7 @@ impl From<Known> for Facts {
             pushed_at: Some(known.pushed_at_ms.unwrap_or_default()),
             referrers: Some(descriptors(known.referrers, IMAGE)),
             verified_signers: Some(known.verified_signers.unwrap_or_default()),
+            failed: Vec::new(),
         }
     }
 }
