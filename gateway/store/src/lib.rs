@@ -9,6 +9,7 @@ mod ledger;
 mod policy;
 mod postgres;
 mod project;
+mod quota;
 mod robot;
 mod row;
 mod session;
