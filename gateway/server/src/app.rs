@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::origin::Hosts;
 use crate::pipeline::identify::TokenCache;
 use crate::policies::{Policies, PolicyMetrics};
+use crate::quota::Holds;
 use crate::telemetry::Telemetry;
 use crate::throwaway::Throwaways;
 use crate::upload_location::UploadLocations;
@@ -33,6 +34,8 @@ pub struct App {
     pub tokens: TokenCache,
     /// What is attached.
     pub policies: Arc<Policies>,
+    /// Room for what goes upstream.
+    pub holds: Arc<Holds>,
     /// Metrics and the access log.
     pub telemetry: Telemetry,
     issuer: String,
@@ -82,6 +85,7 @@ impl App {
         // Before the first request: what is attached must not be passed by for having just started.
         policies.refresh(&store).await?;
         Ok(Arc::new(Self {
+            holds: Holds::new(Arc::clone(&store), config.quota.reservation),
             upstream: Upstream::new(&config.upstream)?,
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),
             throwaways: Throwaways::new(master.mac_key(Purpose::Throwaways)),

@@ -274,9 +274,9 @@ impl CachedStore {
         }
         let link = Link { project: project.clone(), repository: repository.clone(), digest: digest.clone() };
         let (standing, link) = self
-            .run(|store| async move {
-                Ok((store.standing(&link.project, &link.repository, &link.digest).await?, link))
-            })
+            .run(
+                |store| async move { Ok((store.standing(&link.project, &link.repository, &link.digest).await?, link)) },
+            )
             .await?;
         if matches!(standing, Standing::Held { .. }) {
             self.links.insert(link, Remembered { asked, forgotten, standing });
@@ -313,12 +313,7 @@ impl CachedStore {
     }
 
     /// Removes a link from the store and from what is remembered; returns the bytes that come back.
-    pub async fn remove_link(
-        &self,
-        project: &ProjectId,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<u64> {
+    pub async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<u64> {
         let link = Link { project: project.clone(), repository: repository.clone(), digest: digest.clone() };
         let removed = self
             .run(|store| async move { store.remove_link(&link.project, &link.repository, &link.digest).await })

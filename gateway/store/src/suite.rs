@@ -18,8 +18,8 @@ use portcullis_tenancy::credential::SecretHash;
 use portcullis_tenancy::grant::{Consent, Grant, Role};
 use portcullis_tenancy::ledger::{Charge, PushedManifest, StoredBlob, Upload};
 use portcullis_tenancy::quota::Admission;
-use portcullis_tenancy::store::Result;
 use portcullis_tenancy::robot::RobotSecret;
+use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{Project, ProjectId, ProjectName, Robot, RobotId, Store, Timestamp};
 use std::sync::Arc;
 
@@ -67,6 +67,7 @@ macro_rules! every_behaviour {
             quota::of_many_claims_at_once_exactly_those_that_fit_are_granted
             quota::the_cap_over_all_projects_counts_all_of_them
             quota::what_is_not_charged_is_not_held_until_it_is_named_again
+            quota::what_a_manifest_under_way_names_stays_charged
             quota::an_orphan_waits_for_its_grace_and_a_look_at_it_renews_it
             quota::what_is_taken_away_upstream_cannot_be_charged_meanwhile
             quota::a_sweep_releases_what_nobody_renews_and_nobody_journalled

@@ -7,7 +7,7 @@ use crate::ledger::{
 };
 use crate::policy::{Attachment, PolicyName};
 use crate::project::{NewProject, prefixes_overlap};
-use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total};
+use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
 use crate::store::{Generation, Result};
 use crate::token::ScopeSet;
 use crate::{Project, ProjectId, ProjectName, Robot, RobotId, Store, StoreError, Timestamp, project};
@@ -287,8 +287,8 @@ impl Store for MemoryStore {
         unasked("stored_sizes")
     }
 
-    async fn uncharged(&self, _: &ProjectId, _: &[Digest]) -> Result<(u64, Vec<Digest>)> {
-        unasked("uncharged")
+    async fn unpaid(&self, _: &ProjectId, _: Option<&Digest>, _: &[Digest]) -> Result<Unpaid> {
+        unasked("unpaid")
     }
 
     async fn links(
@@ -315,13 +315,7 @@ impl Store for MemoryStore {
     async fn manifests(&self, _: &ProjectId, _: &RepositoryName) -> Result<Vec<RecordedManifest>> {
         unasked("manifests")
     }
-    async fn remove_manifest(
-        &self,
-        _: &ProjectId,
-        _: &RepositoryName,
-        _: &Digest,
-        _: Timestamp,
-    ) -> Result<Removed> {
+    async fn remove_manifest(&self, _: &ProjectId, _: &RepositoryName, _: &Digest, _: Timestamp) -> Result<Removed> {
         unasked("remove_manifest")
     }
     async fn remove_tag(&self, _: &ProjectId, _: &RepositoryName, _: &Tag) -> Result<Option<Digest>> {
@@ -369,13 +363,7 @@ impl Store for MemoryStore {
     async fn walk_position(&self, _: &ProjectId, _: Walk) -> Result<Option<Box<str>>> {
         unasked("walk_position")
     }
-    async fn set_walk_position(
-        &self,
-        _: &ProjectId,
-        _: Walk,
-        _: Option<&RepositoryName>,
-        _: Timestamp,
-    ) -> Result<()> {
+    async fn set_walk_position(&self, _: &ProjectId, _: Walk, _: Option<&RepositoryName>, _: Timestamp) -> Result<()> {
         unasked("set_walk_position")
     }
 }

@@ -108,6 +108,8 @@ pub struct Claim {
     pub at_most: u64,
     /// When it is given up, if nobody renews it.
     pub expires_at: Timestamp,
+    /// Blobs that a manifest names: for as long as the reservation lasts, none of them is uncharged or taken away.
+    pub pins: Vec<Digest>,
     /// Written down along with it.
     pub journal: Option<JournalEntry>,
 }
@@ -189,6 +191,17 @@ pub struct Total {
     pub committed: u64,
     /// What all projects have reserved.
     pub reserved: u64,
+}
+
+/// What of a manifest a project is not charged with yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unpaid {
+    /// Whether it is charged with the manifest itself.
+    pub knows_manifest: bool,
+    /// The bytes of blobs that the ledger knows.
+    pub bytes: u64,
+    /// Blobs that it does not know.
+    pub unknown: Vec<Digest>,
 }
 
 /// What counts most in a project.
@@ -294,7 +307,9 @@ mod tests {
         ] {
             assert_eq!(Size::parse(text).unwrap(), Size(bytes), "{text}");
         }
-        for text in ["", "GiB", "-1", "1.5GiB", "1 XB", "99999999TiB", "18446744073709551616", "9223372036854775808", "1é"] {
+        for text in
+            ["", "GiB", "-1", "1.5GiB", "1 XB", "99999999TiB", "18446744073709551616", "9223372036854775808", "1é"]
+        {
             assert!(Size::parse(text).is_err(), "{text}");
         }
     }

@@ -7,7 +7,7 @@ use crate::ledger::{
     Charge, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable, Upload, Walk,
 };
 use crate::policy::{Attachment, PolicyName};
-use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total};
+use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
 use crate::token::ScopeSet;
 use crate::{Project, ProjectId, Robot, RobotId, Timestamp};
 use portcullis_oci::{Digest, RepositoryName, Tag};
@@ -174,8 +174,8 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Digest>>;
     /// The sizes of those blobs that the project holds.
     async fn stored_sizes(&self, project: &ProjectId, digests: &[Digest]) -> Result<Vec<(Digest, u64)>>;
-    /// Which of these blobs the project is not charged with: those that it has, with their sizes, and those that it has not.
-    async fn uncharged(&self, project: &ProjectId, digests: &[Digest]) -> Result<(u64, Vec<Digest>)>;
+    /// What the project is not charged with of a manifest and the blobs that it names.
+    async fn unpaid(&self, project: &ProjectId, manifest: Option<&Digest>, blobs: &[Digest]) -> Result<Unpaid>;
     /// The project's links by repository and digest, after `after`, at most `limit`.
     async fn links(
         &self,

@@ -72,3 +72,12 @@ SELECT id, project_id, repository, step, tag, digest, '', started_at, started_at
 DROP TABLE journal_before;
 CREATE INDEX journal_by_project ON journal (project_id);
 CREATE INDEX journal_by_touch ON journal (touched_at);
+
+-- What a manifest under way names: it is not taken off the account while that is.
+CREATE TABLE pin (
+    project_id TEXT NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    reservation_id TEXT NOT NULL REFERENCES reservation (id) ON DELETE CASCADE,
+    PRIMARY KEY (project_id, digest, reservation_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pin_by_reservation ON pin (reservation_id);

@@ -223,13 +223,10 @@ async fn a_link_that_another_node_removed_counts_for_a_second_at_most() {
     house.cached.refresh().await.unwrap();
     let (project, repository, digest) = names();
     let old = Instant::now().checked_sub(LINK_LIFE).unwrap();
-    house
-        .cached
-        .links
-        .insert(
-            Link { project: project.clone(), repository: repository.clone(), digest: digest.clone() },
-            Remembered { asked: old, forgotten: 0, standing: Standing::Held { orphan_since: None } },
-        );
+    house.cached.links.insert(
+        Link { project: project.clone(), repository: repository.clone(), digest: digest.clone() },
+        Remembered { asked: old, forgotten: 0, standing: Standing::Held { orphan_since: None } },
+    );
     assert!(!house.cached.has_link(&project, &repository, &digest).await.unwrap());
 }
 

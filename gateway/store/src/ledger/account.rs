@@ -1,7 +1,7 @@
 //! A project's account. Whoever changes what a project is charged with holds its row from the first look to the commit: the
 //! counters are always the sums of the rows, and no two admissions count the same room.
 
-use super::size;
+use super::{CHUNK, size};
 use crate::row;
 use crate::sql::{SqlStore, Write, bounded};
 use portcullis_oci::{Digest, RepositoryName};
@@ -9,7 +9,8 @@ use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Shortage, 
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::AnyRow;
-use sqlx::query;
+use sqlx::{AssertSqlSafe, query};
+use std::fmt::Write as _;
 
 /// Reservations that one sweep releases; the next one goes on.
 const SWEEP: i64 = 1000;
@@ -99,10 +100,8 @@ impl<'s> Ledger<'s> {
     pub(crate) async fn commit(mut self) -> Result<Account> {
         if self.account != self.before {
             let save = query("UPDATE project SET committed_bytes = $2, reserved_bytes = $3 WHERE id = $1");
-            let save = save
-                .bind(&*self.project.0)
-                .bind(size(self.account.committed)?)
-                .bind(size(self.account.reserved)?);
+            let save =
+                save.bind(&*self.project.0).bind(size(self.account.committed)?).bind(size(self.account.reserved)?);
             self.write.must(save).await?;
         }
         self.write.commit().await?;
@@ -134,6 +133,19 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
         .bind(claim.purpose.name())
         .bind(claim.expires_at.as_millisecond());
     ledger.write.execute(put).await?;
+    for chunk in claim.pins.chunks(CHUNK) {
+        let mut sql = String::from("INSERT INTO pin (project_id, reservation_id, digest) VALUES ");
+        for place in 0..chunk.len() {
+            let separator = if place == 0 { "" } else { ", " };
+            let _ = write!(sql, "{separator}($1, $2, ${})", place.saturating_add(3));
+        }
+        sql.push_str(" ON CONFLICT DO NOTHING");
+        let mut pin = query(AssertSqlSafe(sql)).persistent(false).bind(&*claim.project.0).bind(&*claim.id);
+        for digest in chunk {
+            pin = pin.bind(digest.as_str());
+        }
+        ledger.write.execute(pin).await?;
+    }
     if let Some(entry) = &claim.journal {
         crate::journal::write_down(&mut ledger.write, entry).await?;
     }
@@ -209,8 +221,7 @@ pub(crate) async fn renew(store: &SqlStore, ids: &[Box<str>], now: Timestamp, un
 }
 
 pub(crate) async fn one(store: &SqlStore, project: &ProjectId) -> Result<Account> {
-    let find =
-        query("SELECT quota_bytes, soft_percent, committed_bytes, reserved_bytes FROM project WHERE id = $1");
+    let find = query("SELECT quota_bytes, soft_percent, committed_bytes, reserved_bytes FROM project WHERE id = $1");
     store.optional(find.bind(&*project.0), read).await?.ok_or(StoreError::Missing)
 }
 

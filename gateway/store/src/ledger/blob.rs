@@ -6,12 +6,16 @@ use crate::row;
 use crate::sql::{SqlStore, Write};
 use portcullis_oci::{Digest, RepositoryName};
 use portcullis_tenancy::ledger::{Charge, Standing, StoredBlob, Unlinkable};
-use portcullis_tenancy::quota::Admission;
+use portcullis_tenancy::quota::{Admission, Unpaid};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 use std::collections::{BTreeMap, HashMap};
+
+/// Its digests follow.
+const KNOWN: &str =
+    "SELECT digest, size, orphan_since, uncharged_at, unlinking_until FROM blob WHERE project_id = $1 AND digest IN (";
 
 /// A blob's row.
 #[derive(Clone, Debug)]
@@ -51,7 +55,8 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
         }
     }
     charge_one(&mut ledger.write, blob).await?;
-    ledger.account.committed = ledger.account.committed.saturating_add(more).saturating_sub(charged.saturating_sub(blob.size));
+    ledger.account.committed =
+        ledger.account.committed.saturating_add(more).saturating_sub(charged.saturating_sub(blob.size));
     let account = ledger.commit().await?;
     Ok(Admission::Granted { held: 0, account })
 }
@@ -81,9 +86,7 @@ pub(crate) async fn known(
 ) -> Result<HashMap<String, Known>> {
     let mut known = HashMap::new();
     for chunk in digests.chunks(CHUNK) {
-        let mut sql = String::from(
-            "SELECT digest, size, orphan_since, uncharged_at, unlinking_until FROM blob WHERE project_id = $1 AND digest IN (",
-        );
+        let mut sql = String::from(KNOWN);
         placeholders(&mut sql, 2, chunk.len());
         sql.push(')');
         let mut select = query(AssertSqlSafe(sql)).persistent(chunk.len() == 1).bind(&*project.0);
@@ -123,8 +126,7 @@ pub(crate) async fn standing(
             (None, false) => Standing::Unknown,
         })
     };
-    let found =
-        store.optional(find.bind(&*project.0).bind(repository.as_str()).bind(digest.as_str()), read).await?;
+    let found = store.optional(find.bind(&*project.0).bind(repository.as_str()).bind(digest.as_str()), read).await?;
     Ok(found.unwrap_or(Standing::Unknown))
 }
 
@@ -150,15 +152,20 @@ pub(crate) async fn sizes(store: &SqlStore, project: &ProjectId, digests: &[Dige
     Ok(sizes)
 }
 
-/// The bytes of those that are known and not charged, and those that are not known.
-pub(crate) async fn uncharged(
+pub(crate) async fn unpaid(
     store: &SqlStore,
     project: &ProjectId,
+    manifest: Option<&Digest>,
     digests: &[Digest],
-) -> Result<(u64, Vec<Digest>)> {
-    let (mut bytes, mut unknown) = (0_u64, Vec::new());
+) -> Result<Unpaid> {
+    let mut unpaid = Unpaid { knows_manifest: false, bytes: 0, unknown: Vec::new() };
+    if let Some(manifest) = manifest {
+        let find = query("SELECT 1 AS found FROM manifest WHERE project_id = $1 AND digest = $2 LIMIT 1");
+        let find = find.bind(&*project.0).bind(manifest.as_str());
+        unpaid.knows_manifest = store.optional(find, |_| Ok(())).await?.is_some();
+    }
     for chunk in digests.chunks(CHUNK) {
-        let mut sql = String::from("SELECT digest, size, orphan_since, uncharged_at, unlinking_until FROM blob WHERE project_id = $1 AND digest IN (");
+        let mut sql = String::from(KNOWN);
         placeholders(&mut sql, 2, chunk.len());
         sql.push(')');
         let mut select = query(AssertSqlSafe(sql)).persistent(false).bind(&*project.0);
@@ -169,13 +176,13 @@ pub(crate) async fn uncharged(
             store.all(select, |row| Ok((row::text(row, "digest")?, read(row)?))).await?.into_iter().collect();
         for digest in chunk {
             match known.get(digest.as_str()) {
-                None => unknown.push(digest.clone()),
-                Some(known) if !known.is_charged => bytes = bytes.saturating_add(known.size),
+                None => unpaid.unknown.push(digest.clone()),
+                Some(known) if !known.is_charged => unpaid.bytes = unpaid.bytes.saturating_add(known.size),
                 Some(_) => {}
             }
         }
     }
-    Ok((bytes, unknown))
+    Ok(unpaid)
 }
 
 pub(crate) async fn all(
@@ -218,12 +225,7 @@ pub(crate) async fn remove(
     Ok(reclaimed)
 }
 
-pub(crate) async fn renew_orphan(
-    store: &SqlStore,
-    project: &ProjectId,
-    digest: &Digest,
-    now: Timestamp,
-) -> Result<()> {
+pub(crate) async fn renew_orphan(store: &SqlStore, project: &ProjectId, digest: &Digest, now: Timestamp) -> Result<()> {
     let renew = query(
         "UPDATE blob SET orphan_since = $3 WHERE project_id = $1 AND digest = $2 AND orphan_since < $3 AND uncharged_at IS NULL",
     );
@@ -254,7 +256,8 @@ pub(crate) async fn expire_orphans(
             // It may have been renewed, or named, since.
             let take = query(
                 "UPDATE blob SET orphan_since = NULL, uncharged_at = $4 WHERE project_id = $1 AND digest = $2 \
-                 AND orphan_since < $3 AND uncharged_at IS NULL RETURNING digest, size",
+                 AND orphan_since < $3 AND uncharged_at IS NULL \
+                 AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.project_id = $1 AND pin.digest = $2) RETURNING digest, size",
             );
             let take = take.bind(&*project.0).bind(&*digest).bind(before.as_millisecond()).bind(now.as_millisecond());
             let read = |row: &AnyRow| Ok((row::parse(row, "digest", Digest::parse)?, row::size(row, "size")?));
@@ -280,14 +283,14 @@ pub(crate) async fn take_unlinkable(
          AND (unlinking_until IS NULL OR unlinking_until <= $2) ORDER BY uncharged_at LIMIT $3",
     );
     let find = find.bind(before.as_millisecond()).bind(now.as_millisecond()).bind(i64::from(limit));
-    let read = |row: &AnyRow| {
-        Ok((ProjectId(row::boxed(row, "project_id")?), row::parse(row, "digest", Digest::parse)?))
-    };
+    let read =
+        |row: &AnyRow| Ok((ProjectId(row::boxed(row, "project_id")?), row::parse(row, "digest", Digest::parse)?));
     let mut taken = Vec::new();
     for (project, digest) in store.all(find, read).await? {
         let take = query(
             "UPDATE blob SET unlinking_until = $4 WHERE project_id = $1 AND digest = $2 AND uncharged_at < $3 \
-             AND (unlinking_until IS NULL OR unlinking_until <= $5)",
+             AND (unlinking_until IS NULL OR unlinking_until <= $5) \
+             AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.project_id = $1 AND pin.digest = $2)",
         );
         let take = take
             .bind(&*project.0)

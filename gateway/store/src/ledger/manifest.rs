@@ -225,11 +225,12 @@ pub(crate) async fn remove(
     );
     let named = ledger.write.all(named, |row| row::parse(row, "digest", Digest::parse)).await?;
     let untag = of_it("DELETE FROM tag WHERE project_id = $1 AND repository = $2 AND digest = $3 RETURNING tag");
-    let mut removed =
-        Removed { tags: ledger.write.all(untag, |row| row::parse(row, "tag", Tag::parse)).await?, ..Removed::default() };
+    let mut removed = Removed {
+        tags: ledger.write.all(untag, |row| row::parse(row, "tag", Tag::parse)).await?,
+        ..Removed::default()
+    };
     removed.tags.sort();
-    let forget =
-        of_it("DELETE FROM manifest WHERE project_id = $1 AND repository = $2 AND digest = $3 RETURNING size");
+    let forget = of_it("DELETE FROM manifest WHERE project_id = $1 AND repository = $2 AND digest = $3 RETURNING size");
     let Some(size) = ledger.write.optional(forget, |row| row::size(row, "size")).await? else {
         return Ok(Removed::default());
     };
@@ -239,6 +240,16 @@ pub(crate) async fn remove(
         removed.reclaimed = size;
     }
     for digest in named {
+        // What a manifest under way names waits for that one.
+        let wait = query(
+            "UPDATE blob SET orphan_since = $3 WHERE project_id = $1 AND digest = $2 AND uncharged_at IS NULL \
+             AND EXISTS (SELECT 1 FROM pin WHERE pin.project_id = $1 AND pin.digest = $2) \
+             AND NOT EXISTS (SELECT 1 FROM manifest_reference AS named WHERE named.project_id = $1 AND named.digest = $2)",
+        );
+        let wait = wait.bind(&*project.0).bind(digest.as_str()).bind(now.as_millisecond());
+        if ledger.write.execute(wait).await? > 0 {
+            continue;
+        }
         let uncharge = query(
             "UPDATE blob SET uncharged_at = $3, orphan_since = NULL WHERE project_id = $1 AND digest = $2 AND uncharged_at IS NULL \
              AND NOT EXISTS (SELECT 1 FROM manifest_reference AS named WHERE named.project_id = $1 AND named.digest = $2) \

@@ -9,7 +9,7 @@ use portcullis_tenancy::ledger::{
     Charge, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable, Upload, Walk,
 };
 use portcullis_tenancy::policy::{Attachment, PolicyName};
-use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total};
+use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
 use portcullis_tenancy::store::{Generation, Result};
 use portcullis_tenancy::token::ScopeSet;
 use portcullis_tenancy::{Project, ProjectId, Robot, RobotId, Store, Timestamp};
@@ -214,8 +214,8 @@ impl Store for SqlStore {
     async fn stored_sizes(&self, project: &ProjectId, digests: &[Digest]) -> Result<Vec<(Digest, u64)>> {
         within(ledger::blob::sizes(self, project, digests)).await
     }
-    async fn uncharged(&self, project: &ProjectId, digests: &[Digest]) -> Result<(u64, Vec<Digest>)> {
-        within(ledger::blob::uncharged(self, project, digests)).await
+    async fn unpaid(&self, project: &ProjectId, manifest: Option<&Digest>, blobs: &[Digest]) -> Result<Unpaid> {
+        within(ledger::blob::unpaid(self, project, manifest, blobs)).await
     }
     async fn links(
         &self,

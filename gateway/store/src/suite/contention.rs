@@ -119,7 +119,10 @@ pub async fn records_of_one_repository_at_once_all_arrive(nodes: Nodes) {
             hold(&*store, &acme.id, &app, &digest("shared"), 5, None, at(1)).await.unwrap();
             hold(&*store, &acme.id, &repo("acme/come-and-go"), &digest("shared"), 5, None, at(1)).await.unwrap();
             store.remove_link(&acme.id, &repo("acme/come-and-go"), &digest("shared")).await.unwrap();
-            store.add_manifest(&pushed(&acme, "acme/app", &(number % 3).to_string(), &tags), &[], Charge::Anyway).await.unwrap();
+            store
+                .add_manifest(&pushed(&acme, "acme/app", &(number % 3).to_string(), &tags), &[], Charge::Anyway)
+                .await
+                .unwrap();
             store.remove_manifest(&acme.id, &app, &digest("gone"), at(20)).await.unwrap();
         }
     })

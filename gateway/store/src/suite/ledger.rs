@@ -101,7 +101,10 @@ pub async fn a_removed_manifest_takes_its_tags_and_a_removed_tag_takes_nothing(n
     assert_eq!(nodes.one.remove_tag(&acme.id, &app, &tag("3")).await.unwrap(), Some(digest("m")));
     assert_eq!(nodes.one.remove_tag(&acme.id, &app, &tag("3")).await.unwrap(), None);
     assert!(nodes.other.manifest(&acme.id, &app, &digest("m")).await.unwrap().is_some());
-    assert_eq!(nodes.one.remove_manifest(&acme.id, &app, &digest("m"), at(20)).await.unwrap().tags, [tag("1"), tag("2")]);
+    assert_eq!(
+        nodes.one.remove_manifest(&acme.id, &app, &digest("m"), at(20)).await.unwrap().tags,
+        [tag("1"), tag("2")]
+    );
     assert_eq!(nodes.one.remove_manifest(&acme.id, &app, &digest("m"), at(20)).await.unwrap(), Default::default());
     assert_eq!(nodes.other.manifest(&acme.id, &app, &digest("m")).await.unwrap(), None);
     assert_eq!(nodes.other.tags(&acme.id, &app).await.unwrap(), [(tag("n"), digest("n"))]);

@@ -1,9 +1,9 @@
 //! The ledger's account: what is charged, reserved, refused and given back.
 
 use super::*;
-use portcullis_tenancy::ledger::{JournalEntry, JournalStep, Removed, Standing};
-use portcullis_tenancy::quota::{Account, Claim, Decision, Purpose, QuotaRequest};
 use portcullis_tenancy::StoreError;
+use portcullis_tenancy::ledger::{JournalEntry, JournalStep, Removed, Standing};
+use portcullis_tenancy::quota::{Account, Claim, Decision, Purpose, QuotaRequest, Unpaid};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) -> Claim {
@@ -15,6 +15,7 @@ fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) -> Claim {
         at_least,
         at_most,
         expires_at: at(600),
+        pins: Vec::new(),
         journal: None,
     }
 }
@@ -154,7 +155,8 @@ pub async fn what_is_not_charged_is_not_held_until_it_is_named_again(nodes: Node
     assert_eq!(standing().await, Standing::Held { orphan_since: None });
     forget(&nodes, &acme, "acme/app", "m").await;
     assert_eq!(standing().await, Standing::Uncharged);
-    assert_eq!(nodes.one.uncharged(&acme.id, &[digest("layer"), digest("?")]).await.unwrap(), (100, vec![digest("?")]));
+    let unpaid = nodes.one.unpaid(&acme.id, Some(&digest("m")), &[digest("layer"), digest("?")]).await.unwrap();
+    assert_eq!(unpaid, Unpaid { knows_manifest: false, bytes: 100, unknown: vec![digest("?")] });
     assert!(nodes.one.stored_sizes(&acme.id, &[digest("layer")]).await.unwrap().is_empty());
 
     // Named again without room for it, it stays as it is.
@@ -171,6 +173,28 @@ pub async fn what_is_not_charged_is_not_held_until_it_is_named_again(nodes: Node
     let other = image(&acme, "acme/app", "o", &["unseen"]);
     nodes.one.add_manifest(&other, &[(digest("unseen"), 77)], Charge::By("none")).await.unwrap();
     assert_eq!(account(&nodes, &acme).await.committed, 600 + 500 + 77);
+}
+
+pub async fn what_a_manifest_under_way_names_stays_charged(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    bring(&nodes, &acme, "acme/app", "layer").await;
+    push(&nodes, &image(&acme, "acme/app", "m", &["layer"])).await;
+    let mut under_way = claim(&acme, "push", 500, 500);
+    under_way.pins = vec![digest("layer")];
+    nodes.one.reserve(&under_way).await.unwrap();
+    assert_eq!(forget(&nodes, &acme, "acme/app", "m").await.reclaimed, 500, "the layer stays");
+    assert!(nodes.one.expire_orphans(at(999), at(999), 10).await.unwrap().is_empty());
+    let image = image(&acme, "acme/app", "n", &["layer"]);
+    assert!(held(&nodes.one.add_manifest(&image, &[], Charge::By("push")).await.unwrap()).is_some());
+    let now = account(&nodes, &acme).await;
+    assert_eq!((now.committed, now.reserved), (600, 0));
+    assert!(nodes.one.expire_orphans(at(999), at(999), 10).await.unwrap().is_empty(), "it is named");
+    // Where the push comes to nothing, it waits like any other.
+    nodes.one.reserve(&Claim { id: "again".into(), ..under_way }).await.unwrap();
+    forget(&nodes, &acme, "acme/app", "n").await;
+    nodes.one.release("again").await.unwrap();
+    assert_eq!(nodes.one.expire_orphans(at(999), at(999), 10).await.unwrap().len(), 1);
+    assert_eq!(account(&nodes, &acme).await.committed, 0);
 }
 
 pub async fn an_orphan_waits_for_its_grace_and_a_look_at_it_renews_it(nodes: Nodes) {
@@ -300,9 +324,10 @@ impl Dice {
 
 /// Random steps beside a model that keeps every fact by itself, and sums them up anew after each.
 pub async fn any_interleaving_leaves_the_counters_at_the_sums(nodes: Nodes) {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        u64::from(std::process::id()).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1
-    });
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| u64::from(std::process::id()).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     println!("SEED={seed}");
     let mut dice = Dice(seed);
     let (acme, _) = acme(&*nodes.one).await;
@@ -355,7 +380,9 @@ pub async fn any_interleaving_leaves_the_counters_at_the_sums(nodes: Nodes) {
                 }
             }
             4 => {
-                let Some((repository, of)) = images.keys().nth(usize::try_from(blob).unwrap()).cloned() else { continue };
+                let Some((repository, of)) = images.keys().nth(usize::try_from(blob).unwrap()).cloned() else {
+                    continue;
+                };
                 let layers = images.remove(&(repository, of.clone())).unwrap_or_default();
                 forget(&nodes, &acme, &format!("acme/r{repository}"), &of).await;
                 for layer in layers {
@@ -375,7 +402,11 @@ pub async fn any_interleaving_leaves_the_counters_at_the_sums(nodes: Nodes) {
         let manifests: BTreeSet<&String> = images.keys().map(|(_, of)| of).collect();
         let committed = charged.iter().map(|blob| size(*blob)).sum::<u64>() + 500 * manifests.len() as u64;
         let account = account(&nodes, &acme).await;
-        assert_eq!((account.committed, account.reserved), (committed, reserved.values().sum()), "SEED={seed} step {step}");
+        assert_eq!(
+            (account.committed, account.reserved),
+            (committed, reserved.values().sum()),
+            "SEED={seed} step {step}"
+        );
         assert!(account.used() <= quota, "SEED={seed} step {step}: {account:?}");
     }
 }

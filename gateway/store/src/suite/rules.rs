@@ -103,7 +103,10 @@ pub async fn a_purged_project_leaves_no_record(nodes: Nodes) {
     store.open_upload(&upload("u", &ci, "acme/app")).await.unwrap();
     for number in 0..3 {
         hold(&*store, &acme.id, &app, &digest(&number.to_string()), 1, None, at(1)).await.unwrap();
-        store.add_manifest(&pushed(&acme, "acme/app", &number.to_string(), &["latest"]), &[], Charge::Anyway).await.unwrap();
+        store
+            .add_manifest(&pushed(&acme, "acme/app", &number.to_string(), &["latest"]), &[], Charge::Anyway)
+            .await
+            .unwrap();
     }
     assert!(store.lock_tag(&acme.id, &app, &tag("latest"), "me", at(1), at(60)).await.unwrap());
 

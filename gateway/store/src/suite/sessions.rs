@@ -90,5 +90,9 @@ pub async fn the_journal_gives_back_what_was_not_struck_out(nodes: Nodes) {
     nodes.one.finish("done").await.unwrap();
     assert_eq!(nodes.other.unfinished(at(30)).await.unwrap(), [entry("first", 10), entry("second", 20)]);
     nodes.one.renew(&["first".into()], at(40), at(50)).await.unwrap();
-    assert_eq!(nodes.other.unfinished(at(30)).await.unwrap(), [entry("second", 20)], "somebody is at work at the first");
+    assert_eq!(
+        nodes.other.unfinished(at(30)).await.unwrap(),
+        [entry("second", 20)],
+        "somebody is at work at the first"
+    );
 }
