@@ -346,7 +346,8 @@ mod tests {
         #[test]
         fn an_account_is_past_its_soft_limit_exactly_where_its_percentage_is(quota in 0..u64::MAX >> 8, percent in 1..=100_u8, used in 0..u64::MAX >> 8) {
             let account = Account { quota: Some(quota), soft_percent: Some(percent), committed: used, reserved: 0 };
-            prop_assert_eq!(account.is_past_soft(), u128::from(used) > u128::from(quota) * u128::from(percent) / 100);
+            let soft = u128::from(quota).saturating_mul(percent.into()) / 100;
+            prop_assert_eq!(account.is_past_soft(), u128::from(used) > soft);
         }
     }
 }

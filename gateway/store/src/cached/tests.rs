@@ -1,4 +1,5 @@
 use super::*;
+use portcullis_tenancy::ledger::{Charge, StoredBlob};
 use portcullis_tenancy::robot::RobotSecret;
 use portcullis_tenancy::{ProjectName, Timestamp};
 use std::future::poll_fn;
