@@ -84,13 +84,14 @@ impl App {
         let policies = Arc::new(Policies::new(&config.policies, &config.data_dir, &master)?);
         // Before the first request: what is attached must not be passed by for having just started.
         policies.refresh(&store).await?;
+        let holds = Holds::new(Arc::clone(&store), config.quota.reservation);
         Ok(Arc::new(Self {
-            holds: Holds::new(Arc::clone(&store), config.quota.reservation),
             upstream: Upstream::new(&config.upstream)?,
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),
             throwaways: Throwaways::new(master.mac_key(Purpose::Throwaways)),
             tokens: TokenCache::new(),
-            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies))),
+            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies)), &holds.metrics),
+            holds,
             policies,
             settings: ArcSwap::from_pointee(Settings::new(config)),
             ring: ArcSwap::from_pointee((generation, ring)),

@@ -2,8 +2,10 @@
 //! into what is committed once the upstream has them. A reservation lasts while somebody shows that he is at work at it.
 
 mod counted;
+mod metrics;
 
 pub use counted::Counted;
+pub use metrics::QuotaMetrics;
 
 use crate::app::{Worker, random};
 use crate::pipeline::respond::Refusal;
@@ -17,7 +19,7 @@ use portcullis_tenancy::quota::{Account, Admission, Claim, Purpose, Shortage, Si
 use portcullis_tenancy::{Project, ProjectId, RobotId, StoreError, Timestamp, random_id};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
 use tokio::time::sleep;
 
@@ -40,6 +42,8 @@ pub struct Holds {
     at_work: Mutex<HashMap<Box<str>, Weak<Hold>>>,
     /// Refusals of one project stand in a row: each sees what the one before has released.
     turns: Mutex<HashMap<ProjectId, Weak<Turns<()>>>>,
+    /// What is counted of it.
+    pub metrics: QuotaMetrics,
 }
 
 /// What is asked for.
@@ -94,7 +98,8 @@ struct Outcome {
 impl Holds {
     /// At work at nothing.
     pub fn new(store: Arc<CachedStore>, life: Duration) -> Arc<Self> {
-        Arc::new(Self { store, life, at_work: Mutex::default(), turns: Mutex::default() })
+        let metrics = QuotaMetrics::default();
+        Arc::new(Self { store, life, at_work: Mutex::default(), turns: Mutex::default(), metrics })
     }
 
     /// Reserves room. Where there is none, the hold has the shortage: whoever has released what it stands for drops it.
@@ -286,6 +291,7 @@ impl Hold {
                 Err(still) => shortage = still,
             }
         }
+        self.holds.metrics.refused(self.project.name.as_str(), &shortage);
         let mut outcome = locked(&self.outcome);
         outcome.shortage = Some(shortage);
         outcome.turn = Some(turn);
@@ -310,7 +316,10 @@ impl Hold {
             pins: pins.to_vec(),
             journal,
         };
-        match self.holds.store.run(move |store| async move { store.reserve(&claim).await }).await? {
+        let began = Instant::now();
+        let admission = self.holds.store.run(move |store| async move { store.reserve(&claim).await }).await?;
+        self.holds.metrics.took("reserve", began);
+        match admission {
             Admission::Granted { held, .. } => {
                 locked(&self.room).allowed = held.saturating_sub(self.base);
                 Ok(Ok(()))

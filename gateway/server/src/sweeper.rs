@@ -10,7 +10,7 @@ use crate::upstream::{Call, Pool, UpstreamError};
 use http::{Method, StatusCode};
 use portcullis_oci::Operation;
 use portcullis_tenancy::ledger::Unlinkable;
-use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
+use portcullis_tenancy::{ProjectId, Store, StoreError, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, timeout};
@@ -92,6 +92,7 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), S
     let before = now.checked_sub(LEASE).unwrap_or(now);
     for entry in app.store.run(move |store| async move { store.unfinished(before).await }).await? {
         finish::finish(app, pool, entry, now).await?;
+        app.holds.metrics.finished();
     }
     let (orphan_grace, unlink_grace) = {
         let settings = app.settings.load();
@@ -101,6 +102,7 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), S
     let expired = app.store.run(move |store| async move { store.expire_orphans(before, now, BATCH).await }).await?;
     if !expired.is_empty() {
         app.store.forget_links();
+        app.holds.metrics.uncharged(expired.len());
         let bytes = expired.iter().fold(0_u64, |sum, (_, _, size)| sum.saturating_add(*size));
         tracing::info!(blobs = expired.len(), bytes, "blobs that no manifest names are not charged any more");
     }
@@ -108,13 +110,22 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), S
     if app.settings.load().config.upstream.isolation == Isolation::Repository {
         let before = now.checked_sub(unlink_grace).unwrap_or(now);
         let until = now.checked_add(UNLINKING).unwrap_or(now);
-        let take = move |store: Arc<dyn portcullis_tenancy::Store>| async move {
-            store.take_unlinkable(before, now, until, BATCH).await
-        };
+        let take = move |store: Arc<dyn Store>| async move { store.take_unlinkable(before, now, until, BATCH).await };
         for blob in app.store.run(take).await? {
             unlink(app, pool, blob).await?;
         }
     }
+    show_accounts(app).await
+}
+
+/// For the metrics.
+async fn show_accounts(app: &App) -> Result<(), SweepError> {
+    let read = |store: Arc<dyn Store>| async move { Ok((store.projects().await?, store.accounts().await?)) };
+    let (projects, accounts) = app.store.run(read).await?;
+    let name =
+        |id: &ProjectId| projects.iter().find(|project| project.id == *id).map(|project| project.name.to_string());
+    let named = accounts.into_iter().filter_map(|(id, account)| Some((name(&id)?, account)));
+    app.holds.metrics.accounts(named.collect());
     Ok(())
 }
 
@@ -138,6 +149,9 @@ async fn unlink(app: &App, pool: &Arc<Pool>, blob: Unlinkable) -> Result<(), Swe
                 return Err(UpstreamError::Odd(what).into());
             }
         }
+    }
+    if is_gone {
+        app.holds.metrics.unlinked();
     }
     Ok(app.store.run(move |store| async move { store.unlinked(&blob.project, &blob.digest, is_gone).await }).await?)
 }

@@ -22,3 +22,4 @@ mod tests;
 
 pub use cached::CachedStore;
 pub use sql::{OpenError, SqlStore, open};
+pub use sqlite::{is_in_use, sqlite_file};

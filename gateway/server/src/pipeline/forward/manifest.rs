@@ -15,6 +15,7 @@ use portcullis_tenancy::Store;
 use portcullis_tenancy::ledger::{Charge, PushedManifest};
 use portcullis_tenancy::quota::Admission;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// PUT, under a reference and any further tags.
 pub async fn push(
@@ -73,7 +74,10 @@ async fn put_and_record(
     let charge = |store: Arc<dyn Store>| async move {
         store.add_manifest(&pushed, &sizes.unwrap_or_default(), Charge::By(&id)).await
     };
-    let account = match errand.visit.worker.app.store.run(charge).await? {
+    let began = Instant::now();
+    let charged = errand.visit.worker.app.store.run(charge).await?;
+    errand.visit.worker.app.holds.metrics.took("commit", began);
+    let account = match charged {
         Admission::Granted { account, .. } => account,
         // Its reservation ran out meanwhile. It is upstream, and in the journal: the sweeper counts it.
         Admission::Refused(_) | Admission::Busy => {

@@ -17,7 +17,7 @@ use portcullis_tenancy::ledger::{Charge, Standing, StoredBlob, Upload};
 use portcullis_tenancy::quota::Admission;
 use portcullis_tenancy::{Store, Timestamp};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 /// How long to wait before looking again for a blob that was just stored.
@@ -260,7 +260,10 @@ async fn stored(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refu
     };
     let id: Box<str> = errand.hold()?.id().into();
     let charge = |store: Arc<dyn Store>| async move { store.add_blob(&blob, Charge::By(&id)).await };
-    let account = match errand.visit.worker.app.store.run(charge).await? {
+    let began = Instant::now();
+    let charged = errand.visit.worker.app.store.run(charge).await?;
+    errand.visit.worker.app.holds.metrics.took("commit", began);
+    let account = match charged {
         Admission::Granted { account, .. } => account,
         // It is more than was reserved: the upload was sent by two hands at once, or its reservation ran out.
         Admission::Refused(shortage) => {
