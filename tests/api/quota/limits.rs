@@ -150,10 +150,11 @@ fn foreign_layers_cost_what_is_held_of_them() {
 fn past_the_soft_limit_pushes_are_warned_and_taken() {
     let scene = Scene::open();
     let (repository, image) = (scene.acme("soft"), Manifest::image(1, 10_000));
-    scene.gateway.cli(&["quota", "set", "acme", "20000", "--soft", "80%"]);
+    let quota = size(&image) * 2;
+    scene.gateway.cli(&["quota", "set", "acme", &quota.to_string(), "--soft", "80%"]);
     let first = repository.push("1.0", &image);
     assert_eq!(first.header("warning"), "");
-    let more = Blob::random(9000 - image.blob.bytes.len());
+    let more = Blob::random(usize::try_from(size(&image) * 3 / 4).expect("it is small"));
     let warned = repository.put_blob(&more).expect(201);
     let warning = warned.header("warning");
     assert!(

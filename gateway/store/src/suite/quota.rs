@@ -328,7 +328,6 @@ pub async fn any_interleaving_leaves_the_counters_at_the_sums(nodes: Nodes) {
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(|| u64::from(std::process::id()).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    println!("SEED={seed}");
     let mut dice = Dice(seed);
     let (acme, _) = acme(&*nodes.one).await;
     let quota = 4000;
