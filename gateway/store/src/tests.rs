@@ -4,7 +4,7 @@ mod postgres;
 
 use crate::suite::{self, Nodes};
 use crate::{OpenError, SqlStore, open};
-use portcullis_tenancy::{Store, StoreError, Timestamp};
+use portcullis_tenancy::{ProjectId, Store, StoreError, Timestamp};
 use postgres::Server;
 use sqlx::Connection;
 use std::os::unix::fs::PermissionsExt;
