@@ -98,7 +98,7 @@ impl Stock {
             },
             bare("tag DELETE", Method::DELETE, "manifests/2".to_owned(), 202),
             bare("manifest DELETE", Method::DELETE, format!("manifests/{}", self.artifact.digest()), 202),
-            bare("blob DELETE", Method::DELETE, format!("blobs/{}", self.artifact.blobs[1].digest), 202),
+            bare("blob DELETE", Method::DELETE, format!("blobs/{}", new.digest), 202),
         ]
     }
 }

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod guest;
 pub mod http;
 pub mod image;
+pub mod ledger;
 pub mod machine;
 pub mod mint;
 pub mod persona;

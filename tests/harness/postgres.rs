@@ -69,6 +69,17 @@ impl Postgres {
         format!("postgres://postgres@localhost/{name}?host={host}")
     }
 
+    /// One of its client's programs, such as `pg_dump`.
+    #[track_caller]
+    pub fn tool(&self, program: &str) -> Run {
+        Run::from(as_account(self.account.as_ref(), program)).directory(self.directory.path())
+    }
+
+    /// Where its programs may write.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Ends the server at once; what was committed may be lost with it.
     pub fn kill(&self) {
         self.process().kill();

@@ -203,6 +203,22 @@ impl Operation {
         }
     }
 
+    /// Whether it changes what a registry holds, or an upload on its way there.
+    pub const fn is_write(&self) -> bool {
+        !matches!(
+            self,
+            Self::Ping
+                | Self::Catalog { .. }
+                | Self::TagsList { .. }
+                | Self::Referrers { .. }
+                | Self::ManifestPull { .. }
+                | Self::ManifestHead { .. }
+                | Self::BlobPull { .. }
+                | Self::BlobHead { .. }
+                | Self::UploadStatus { .. }
+        )
+    }
+
     /// The method that carries it (GET for ping).
     pub fn method(&self) -> Method {
         match self {

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::origin::Hosts;
 use crate::pipeline::identify::TokenCache;
 use crate::policies::{Policies, PolicyMetrics};
+use crate::quota::Holds;
 use crate::telemetry::Telemetry;
 use crate::throwaway::Throwaways;
 use crate::upload_location::UploadLocations;
@@ -33,6 +34,8 @@ pub struct App {
     pub tokens: TokenCache,
     /// What is attached.
     pub policies: Arc<Policies>,
+    /// Room for what goes upstream.
+    pub holds: Arc<Holds>,
     /// Metrics and the access log.
     pub telemetry: Telemetry,
     issuer: String,
@@ -81,12 +84,14 @@ impl App {
         let policies = Arc::new(Policies::new(&config.policies, &config.data_dir, &master)?);
         // Before the first request: what is attached must not be passed by for having just started.
         policies.load_all(&store).await?;
+        let holds = Holds::new(Arc::clone(&store), config.quota.reservation);
         Ok(Arc::new(Self {
             upstream: Upstream::new(&config.upstream)?,
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),
             throwaways: Throwaways::new(master.mac_key(Purpose::Throwaways)),
             tokens: TokenCache::new(),
-            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies))),
+            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies)), &holds.metrics),
+            holds,
             policies,
             settings: ArcSwap::from_pointee(Settings::new(config)),
             ring: ArcSwap::from_pointee((generation, ring)),

@@ -1,14 +1,17 @@
 //! The command line: what can be asked, and how every answer and every refusal is printed. It decides nothing itself: a
 //! command calls the function of `tenancy` that the management API will call too.
 
+mod backup;
 mod check;
 mod doctor;
 mod grant;
 mod key;
+mod maintenance;
 mod management;
 mod output;
 mod policy;
 mod project;
+mod quota;
 mod robot;
 mod session;
 mod show;
@@ -65,6 +68,25 @@ enum Command {
     /// Policies: each tenant's own rules
     #[command(subcommand)]
     Policy(policy::Command),
+    /// What projects may hold, what they hold, and what they ask for
+    #[command(subcommand)]
+    Quota(quota::Command),
+    /// Let nothing be written upstream while its own garbage is collected
+    #[command(subcommand)]
+    Maintenance(maintenance::Command),
+    /// Write a copy of the store to a file, while gateways go on (SQLite)
+    Backup {
+        /// The file; it must not be there yet
+        file: PathBuf,
+    },
+    /// Put a copy of the store in its place, while no gateway runs (SQLite)
+    Restore {
+        /// The file that `backup` wrote
+        file: PathBuf,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Check configuration, store, upstream and its isolation, certificate, clock and keys, and say what to do
     Doctor,
     /// Compile a component from standard input to standard output, within limits: what a gateway starts for itself
@@ -126,6 +148,13 @@ impl Cli {
             Command::Robot(command) => block_on(async { robot::run(command, &open().await?).await }),
             Command::Grant(command) => block_on(async { grant::run(command, &open().await?).await }),
             Command::Key(command) => block_on(async { key::run(command, &open().await?).await }),
+            Command::Quota(command) => block_on(async { quota::run(command, &open().await?).await }),
+            Command::Maintenance(command) => block_on(async { maintenance::run(command, &open().await?).await }),
+            Command::Backup { file } => block_on(async { backup::back_up(&file, &open().await?).await }),
+            Command::Restore { file, yes } => {
+                let (_, config) = read()?;
+                block_on(backup::restore(&file, yes, &config))
+            }
         }
     }
 }
@@ -133,6 +162,12 @@ impl Cli {
 fn block_on(command: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::Refused(format!("cannot start: {error}")))?.block_on(command)
+}
+
+/// Who gives a command, as it is written down: the user of the machine.
+fn actor() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    named.filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
 }
 
 /// The configuration that was named, or the first one that lies where one usually lies.

@@ -6,6 +6,7 @@ mod log;
 mod management;
 mod origin;
 mod policies;
+mod quota;
 mod reader;
 mod server;
 mod store;
@@ -20,6 +21,7 @@ pub use log::Log;
 pub use management::{Management, ManagementListen};
 pub use origin::PublicUrl;
 pub use policies::Policies;
+pub use quota::Quota;
 pub use server::{Server, Tls};
 pub use store::Store;
 pub use tokens::Tokens;
@@ -53,6 +55,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// `[limits]`
     pub limits: Limits,
+    /// `[quota]`
+    pub quota: Quota,
     /// `[policies]`
     pub policies: Policies,
     /// `[log]`
@@ -141,6 +145,7 @@ pub fn take_over(old: &Config, mut new: Config) -> (Config, Vec<&'static str>) {
     keep("upstream", &upstream, &mut new.upstream, &mut kept);
     keep("store", &old.store, &mut new.store, &mut kept);
     keep("tokens.service", &old.tokens.service, &mut new.tokens.service, &mut kept);
+    keep("quota.reservation_s", &old.quota.reservation, &mut new.quota.reservation, &mut kept);
     keep("policies", &old.policies, &mut new.policies, &mut kept);
     keep("log.format", &old.log.json, &mut new.log.json, &mut kept);
     keep("log.level", &old.log.level, &mut new.log.level, &mut kept);
@@ -167,6 +172,7 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
     let store = store::read(top.section("store"), data_dir.as_deref());
     let tokens = tokens::read(top.section("tokens"));
     let limits = limits::read(top.section("limits"));
+    let quota = quota::read(top.section("quota"));
     let policies = policies::read(top.section("policies"));
     let log = log::read(top.section("log"));
     top.finish();
@@ -181,6 +187,7 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
         store: store?,
         tokens: tokens?,
         limits: limits?,
+        quota,
         policies: policies?,
         log: log?,
     })

@@ -12,6 +12,7 @@ mod network;
 mod origin;
 mod pipeline;
 mod policies;
+mod quota;
 mod serve;
 mod sweeper;
 mod tag_lock;

@@ -101,6 +101,6 @@ async fn walk(visit: &Arc<Visit>, operation: Operation, meter: &mut Meter) -> Re
     if let Some(granted) = screened.granted_before_waiting() {
         confirm(visit, granted).await?;
     }
-    let cleared = reserve::reserve(screened);
+    let cleared = reserve::reserve(visit, screened).await?;
     forward::forward(visit, cleared).await
 }

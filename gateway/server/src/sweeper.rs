@@ -1,13 +1,16 @@
-//! What is done in the background: the upstream is looked after, what expired is forgotten, what a crash cut off is finished.
+//! What is done in the background: the upstream is looked after, what expired is forgotten, what a crash cut off is finished,
+//! what nobody is charged with any more is taken away.
+
+mod finish;
 
 use crate::app::App;
-use crate::tag_lock::{LEASE, LockError, TagLocks};
+use crate::config::Isolation;
+use crate::quota::{LEASE, RENEW_EVERY};
 use crate::upstream::{Call, Pool, UpstreamError};
 use http::{Method, StatusCode};
-use portcullis_oci::manifest::media_type;
-use portcullis_oci::{Operation, Reference};
-use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
-use portcullis_tenancy::{StoreError, Timestamp};
+use portcullis_oci::Operation;
+use portcullis_tenancy::ledger::Unlinkable;
+use portcullis_tenancy::{ProjectId, Store, StoreError, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, timeout};
@@ -17,6 +20,10 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 const WRITE_USES_EVERY: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// Blobs of a kind that one sweep takes; the next one goes on.
+const BATCH: u32 = 200;
+/// How long a blob that is being taken away cannot be charged again; longer than the upstream may take for it.
+const UNLINKING: Duration = Duration::from_secs(120);
 
 /// Runs until it is aborted.
 pub async fn run(app: Arc<App>) {
@@ -25,6 +32,7 @@ pub async fn run(app: Arc<App>) {
     tokio::join!(
         every(PROBE_EVERY, || probe_upstream(&app, &pool)),
         every(WRITE_USES_EVERY, || write_uses(&app)),
+        every(RENEW_EVERY, || app.holds.renew()),
         every(SWEEP_EVERY, || sweep(&app, &pool)),
     );
 }
@@ -80,53 +88,80 @@ enum SweepError {
 
 async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), SweepError> {
     app.store.run(move |store| async move { store.sweep(now).await }).await?;
-    // Whoever wrote a younger entry is likely still at work; whoever wrote an older one has the tag's lock if it is.
+    show_accounts(app).await?;
+    // Under maintenance nothing is written upstream, by nobody.
+    if app.store.maintenance().await?.is_some() {
+        return Ok(());
+    }
+    // Whoever wrote a younger entry is likely still at work.
     let before = now.checked_sub(LEASE).unwrap_or(now);
     for entry in app.store.run(move |store| async move { store.unfinished(before).await }).await? {
-        let JournalStep::DeleteTag { tag, .. } = &entry.step;
-        match TagLocks::take(&app.store, &entry.project, &entry.repository, vec![tag.clone()]).await {
-            Ok(locks) => {
-                let finished = finish(app, pool, entry).await;
-                locks.release().await;
-                finished?;
-            }
-            Err(LockError::Busy) => {}
-            Err(LockError::Store(error)) => return Err(error.into()),
+        finish::finish(app, pool, entry, now).await?;
+        app.holds.metrics.finished();
+    }
+    let (orphan_grace, unlink_grace) = {
+        let settings = app.settings.load();
+        (settings.config.quota.orphan_grace, settings.config.quota.unlink_grace)
+    };
+    let before = now.checked_sub(orphan_grace).unwrap_or(now);
+    let expired = app.store.run(move |store| async move { store.expire_orphans(before, now, BATCH).await }).await?;
+    if !expired.is_empty() {
+        app.store.forget_links();
+        app.holds.metrics.uncharged(expired.len());
+        let bytes = expired.iter().fold(0_u64, |sum, (_, _, size)| sum.saturating_add(*size));
+        tracing::info!(blobs = expired.len(), bytes, "blobs that no manifest names are not charged any more");
+    }
+    // Elsewhere a blob may be one for all repositories: there it stays, unserved.
+    if app.settings.load().config.upstream.isolation == Isolation::Repository {
+        let before = now.checked_sub(unlink_grace).unwrap_or(now);
+        let until = now.checked_add(UNLINKING).unwrap_or(now);
+        let take = move |store: Arc<dyn Store>| async move { store.take_unlinkable(before, now, until, BATCH).await };
+        for blob in app.store.run(take).await? {
+            unlink(app, pool, blob).await?;
         }
     }
     Ok(())
 }
 
-/// Finishes a tag's deletion: the throw-away goes, whatever tag it was left under; the record of the tag goes only if
-/// nobody has pushed it again since.
-async fn finish(app: &App, pool: &Arc<Pool>, entry: JournalEntry) -> Result<(), SweepError> {
-    let JournalStep::DeleteTag { tag, throwaway } = entry.step;
-    let project = app
-        .store
-        .run(|store| async move { store.projects().await })
-        .await?
-        .into_iter()
-        .find(|project| project.id == entry.project);
-    if let Some(project) = project {
-        let name = project.upstream_name(&entry.repository);
-        let scope = format!("repository:{name}:pull,push,delete");
-        let delete = Operation::ManifestDelete { repository: entry.repository.clone(), digest: throwaway };
-        let answer =
-            app.upstream.call(pool, Call::new(Method::DELETE, delete.path_and_query(&name), scope.clone())).await?;
-        let status = answer.whole().await?.0.status;
-        if !status.is_success() && status != StatusCode::NOT_FOUND {
-            return Err(
-                UpstreamError::Odd(format!("it answered {} to the deletion of a throw-away", status.as_u16())).into()
-            );
-        }
-        let pull =
-            Operation::ManifestPull { repository: entry.repository.clone(), reference: Reference::Tag(tag.clone()) };
-        let accept = http::HeaderValue::from_static(media_type::ACCEPT);
-        let call = Call::new(Method::HEAD, pull.path_and_query(&name), scope).header(http::header::ACCEPT, accept);
-        if app.upstream.call(pool, call).await?.whole().await?.0.status == StatusCode::NOT_FOUND {
-            let repository = entry.repository.clone();
-            app.store.run(|store| async move { store.remove_tag(&project.id, &repository, &tag).await }).await?;
+/// For the metrics.
+async fn show_accounts(app: &App) -> Result<(), SweepError> {
+    let read = |store: Arc<dyn Store>| async move { Ok((store.projects().await?, store.accounts().await?)) };
+    let (projects, accounts) = app.store.run(read).await?;
+    let name =
+        |id: &ProjectId| projects.iter().find(|project| project.id == *id).map(|project| project.name.to_string());
+    let named = accounts.into_iter().filter_map(|(id, account)| Some((name(&id)?, account)));
+    app.holds.metrics.accounts(named.collect());
+    Ok(())
+}
+
+/// Takes a blob away upstream.
+async fn unlink(app: &App, pool: &Arc<Pool>, blob: Unlinkable) -> Result<(), SweepError> {
+    let Some(project) = project(app, &blob.project).await? else { return Ok(()) };
+    let mut is_gone = true;
+    for repository in blob.repositories {
+        let name = project.upstream_name(&repository);
+        let operation = Operation::BlobDelete { repository, digest: blob.digest.clone() };
+        let call =
+            Call::new(Method::DELETE, operation.path_and_query(&name), format!("repository:{name}:pull,push,delete"));
+        let status = app.upstream.call(pool, call).await?.whole().await?.0.status;
+        match status {
+            StatusCode::NOT_FOUND => {}
+            status if status.is_success() => {}
+            // Not every registry deletes a blob by itself.
+            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => is_gone = false,
+            status => {
+                let what = format!("it answered {} to the deletion of a blob", status.as_u16());
+                return Err(UpstreamError::Odd(what).into());
+            }
         }
     }
-    Ok(app.store.run(|store| async move { store.finish(&entry.id).await }).await?)
+    if is_gone {
+        app.holds.metrics.unlinked();
+    }
+    Ok(app.store.run(move |store| async move { store.unlinked(&blob.project, &blob.digest, is_gone).await }).await?)
+}
+
+async fn project(app: &App, id: &ProjectId) -> Result<Option<portcullis_tenancy::Project>, StoreError> {
+    let projects = app.store.run(|store| async move { store.projects().await }).await?;
+    Ok(projects.into_iter().find(|project| project.id == *id))
 }

@@ -2,6 +2,7 @@
 
 use crate::config::Log;
 use crate::policies::PolicyMetrics;
+use crate::quota::QuotaMetrics;
 use http::request::Parts;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -79,8 +80,8 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// All at zero; those of policies are read from them.
-    pub fn new(policies: PolicyMetrics) -> Self {
+    /// All at zero; those of policies and quotas are read from them.
+    pub fn new(policies: PolicyMetrics, quota: &QuotaMetrics) -> Self {
         let telemetry = Self {
             registry: Registry::default(),
             requests: Family::default(),
@@ -94,10 +95,10 @@ impl Telemetry {
             upstream_up: Gauge::default(),
             store_up: Gauge::default(),
         };
-        telemetry.registered(policies)
+        telemetry.registered(policies, quota)
     }
 
-    fn registered(mut self, policies: PolicyMetrics) -> Self {
+    fn registered(mut self, policies: PolicyMetrics, quota: &QuotaMetrics) -> Self {
         let mut registry = Registry::with_prefix("portcullis");
         registry.register("requests", "Requests answered, by operation and status", self.requests.clone());
         registry.register_with_unit(
@@ -118,6 +119,7 @@ impl Telemetry {
         );
         registry.register("upstream_up", "1 while the upstream answers", self.upstream_up.clone());
         registry.register("store_up", "1 while the store answers", self.store_up.clone());
+        quota.register(&mut registry);
         registry.register_collector(Box::new(policies));
         self.registry = registry;
         self

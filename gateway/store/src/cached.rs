@@ -11,8 +11,9 @@ mod tests;
 use crate::sql::failure;
 use portcullis_oci::{Digest, RepositoryName};
 use portcullis_tenancy::key::StoredKey;
+use portcullis_tenancy::ledger::Standing;
 use portcullis_tenancy::store::{Generation, Result};
-use portcullis_tenancy::{Project, ProjectId, Robot, RobotId, Store};
+use portcullis_tenancy::{Project, ProjectId, Robot, RobotId, Store, Timestamp};
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use std::future::Future;
@@ -48,7 +49,8 @@ pub struct CachedStore {
     robots: Cache<RobotId, Tagged<Option<Arc<Robot>>>>,
     robot_names: Cache<FullName, Tagged<Option<RobotId>>>,
     keys: Mutex<Option<Tagged<Arc<[StoredKey]>>>>,
-    links: Cache<Link, Instant>,
+    maintenance: Mutex<Option<Tagged<Option<Timestamp>>>>,
+    links: Cache<Link, Remembered>,
     /// Digests that may be read as manifests.
     readable: Cache<Link, Instant>,
     /// Counts the links forgotten here: what was being asked for meanwhile is not remembered.
@@ -59,6 +61,15 @@ pub struct CachedStore {
 struct Tagged<V> {
     generation: Generation,
     value: V,
+}
+
+/// A blob's place, as it was when it was asked for.
+#[derive(Clone, Copy)]
+struct Remembered {
+    asked: Instant,
+    /// How many had been forgotten before.
+    forgotten: u64,
+    standing: Standing,
 }
 
 /// A robot's name, after its project's.
@@ -102,6 +113,7 @@ impl CachedStore {
             robots: Cache::new(ROBOTS),
             robot_names: Cache::new(ROBOTS),
             keys: Mutex::new(None),
+            maintenance: Mutex::new(None),
             links: Cache::new(LINKS),
             readable: Cache::new(LINKS),
             forgotten: AtomicU64::new(0),
@@ -225,24 +237,51 @@ impl CachedStore {
         Ok(keys)
     }
 
-    /// Whether the repository holds the blob. Only a yes is remembered, and for a second: a push must see its own links at once.
-    pub async fn has_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
-        let life = LINK_LIFE.min(self.stale_max);
-        if self.links.get(&LinkRef { project, repository, digest }).is_some_and(|asked| asked.elapsed() < life) {
-            return Ok(true);
+    /// Since when nothing is written upstream; none where it is.
+    pub async fn maintenance(&self) -> Result<Option<Timestamp>> {
+        let known = self.known();
+        let kept = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(kept) = kept.filter(|kept| Some(kept.generation) == known) {
+            return Ok(kept.value);
         }
-        let asked = Instant::now();
-        let forgotten = self.forgotten.load(Ordering::Acquire);
+        let value = self.run(|store| async move { store.maintenance().await }).await?;
+        if let Some(generation) = known {
+            *self.maintenance.lock().unwrap_or_else(PoisonError::into_inner) = Some(Tagged { generation, value });
+        }
+        Ok(value)
+    }
+
+    /// Whether the repository holds the blob, and the blob is charged.
+    pub async fn has_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
+        Ok(matches!(self.standing(project, repository, digest).await?, Standing::Held { .. }))
+    }
+
+    /// A blob's place in a repository. Only that it is held is remembered, and for a second: a push must see its own links at
+    /// once.
+    pub async fn standing(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Standing> {
+        let life = LINK_LIFE.min(self.stale_max);
+        let (asked, forgotten) = (Instant::now(), self.forgotten.load(Ordering::Acquire));
+        if let Some(kept) = self.links.get(&LinkRef { project, repository, digest })
+            && kept.asked.elapsed() < life
+            && kept.forgotten == forgotten
+        {
+            return Ok(kept.standing);
+        }
         let link = Link { project: project.clone(), repository: repository.clone(), digest: digest.clone() };
-        let (held, link) = self
+        let (standing, link) = self
             .run(
-                |store| async move { Ok((store.has_link(&link.project, &link.repository, &link.digest).await?, link)) },
+                |store| async move { Ok((store.standing(&link.project, &link.repository, &link.digest).await?, link)) },
             )
             .await?;
-        if held && self.forgotten.load(Ordering::Acquire) == forgotten {
-            self.links.insert(link, asked);
+        if matches!(standing, Standing::Held { .. }) {
+            self.links.insert(link, Remembered { asked, forgotten, standing });
         }
-        Ok(held)
+        Ok(standing)
     }
 
     /// Whether a digest came here as a blob and never as a manifest: such a blob was not looked at as one, and is none, whatever
@@ -273,21 +312,20 @@ impl CachedStore {
         Ok(alone)
     }
 
-    /// Removes a link from the store and from what is remembered.
-    pub async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<()> {
+    /// Removes a link from the store and from what is remembered; returns the bytes that come back.
+    pub async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<u64> {
         let link = Link { project: project.clone(), repository: repository.clone(), digest: digest.clone() };
         let removed = self
             .run(|store| async move { store.remove_link(&link.project, &link.repository, &link.digest).await })
             .await;
         // Whatever the answer says: it may have been lost on the way.
-        self.forget_link(project, repository, digest);
+        self.forget_links();
         removed
     }
 
-    /// Forgets a link that the store has removed. Called before that, it may be remembered again, for a second at most.
-    pub fn forget_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) {
+    /// Forgets which blobs are held, after the store has removed or uncharged some. It is known again a moment later.
+    pub fn forget_links(&self) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
-        self.links.remove(&LinkRef { project, repository, digest });
     }
 
     /// The generation that may be remembered by; none while it is too old to trust.

@@ -1,7 +1,7 @@
 //! What keeps writes to the upstream in order: the lock on a tag, and the journal of writes in several steps.
 
 use crate::row;
-use crate::sql::SqlStore;
+use crate::sql::{SqlStore, Write};
 use portcullis_oci::{Digest, RepositoryName, Tag};
 use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
 use portcullis_tenancy::store::Result;
@@ -51,18 +51,37 @@ pub(crate) async fn unlock_tag(
 }
 
 pub(crate) async fn begin(store: &SqlStore, entry: &JournalEntry) -> Result<()> {
+    let mut write = store.write().await?;
+    write_down(&mut write, entry).await?;
+    write.commit().await
+}
+
+/// Writes an entry down as a part of something larger.
+pub(crate) async fn write_down(write: &mut Write<'_>, entry: &JournalEntry) -> Result<()> {
     let (step, tag, digest) = match &entry.step {
-        JournalStep::DeleteTag { tag, throwaway } => ("delete-tag", tag.as_str(), throwaway.as_str()),
+        JournalStep::DeleteTag { tag, throwaway } => ("delete-tag", Some(tag.to_string()), throwaway),
+        JournalStep::PutBlob { digest } => ("put-blob", None, digest),
+        JournalStep::PutManifest { digest, tags } => {
+            let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+            ("put-manifest", Some(tags.join(" ")), digest)
+        }
+        JournalStep::DeleteManifest { digest } => ("delete-manifest", None, digest),
+        JournalStep::DeleteBlob { digest } => ("delete-blob", None, digest),
     };
-    let write_down = query("INSERT INTO journal (id, project_id, repository, step, tag, digest, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7)")
-        .bind(&*entry.id)
-        .bind(&*entry.project.0)
-        .bind(entry.repository.as_str())
-        .bind(step)
-        .bind(tag)
-        .bind(digest)
-        .bind(entry.started_at.as_millisecond());
-    store.execute(write_down).await.map(|_| ())
+    // An upload may end more than once: the last end counts.
+    let put = query(
+        "INSERT INTO journal (id, project_id, repository, step, tag, digest, actor, started_at, touched_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (id) DO UPDATE SET digest = excluded.digest, touched_at = excluded.touched_at",
+    )
+    .bind(&*entry.id)
+    .bind(&*entry.project.0)
+    .bind(entry.repository.as_str())
+    .bind(step)
+    .bind(tag)
+    .bind(digest.as_str())
+    .bind(&*entry.actor)
+    .bind(entry.started_at.as_millisecond());
+    write.execute(put).await.map(|_| ())
 }
 
 pub(crate) async fn finish(store: &SqlStore, id: &str) -> Result<()> {
@@ -71,17 +90,23 @@ pub(crate) async fn finish(store: &SqlStore, id: &str) -> Result<()> {
 
 pub(crate) async fn unfinished(store: &SqlStore, before: Timestamp) -> Result<Vec<JournalEntry>> {
     let oldest_first = query(
-        "SELECT id, project_id, repository, step, tag, digest, started_at FROM journal WHERE started_at < $1 ORDER BY started_at, id LIMIT $2",
+        "SELECT id, project_id, repository, step, tag, digest, actor, started_at FROM journal WHERE touched_at < $1 ORDER BY touched_at, id LIMIT $2",
     );
     store.all(oldest_first.bind(before.as_millisecond()).bind(PAGE), read).await
 }
 
 fn read(row: &AnyRow) -> Result<JournalEntry> {
+    let digest = || row::parse(row, "digest", Digest::parse);
     let step = match row::text(row, "step")?.as_str() {
-        "delete-tag" => JournalStep::DeleteTag {
-            tag: row::parse(row, "tag", Tag::parse)?,
-            throwaway: row::parse(row, "digest", Digest::parse)?,
-        },
+        "delete-tag" => JournalStep::DeleteTag { tag: row::parse(row, "tag", Tag::parse)?, throwaway: digest()? },
+        "put-blob" => JournalStep::PutBlob { digest: digest()? },
+        "put-manifest" => {
+            let tags = row::optional_text(row, "tag")?.unwrap_or_default();
+            let tags = tags.split_whitespace().map(|tag| row::parsed("tag", tag, Tag::parse)).collect::<Result<_>>()?;
+            JournalStep::PutManifest { digest: digest()?, tags }
+        }
+        "delete-manifest" => JournalStep::DeleteManifest { digest: digest()? },
+        "delete-blob" => JournalStep::DeleteBlob { digest: digest()? },
         other => return Err(row::unknown("step", other)),
     };
     Ok(JournalEntry {
@@ -89,6 +114,7 @@ fn read(row: &AnyRow) -> Result<JournalEntry> {
         project: ProjectId(row::boxed(row, "project_id")?),
         repository: row::parse(row, "repository", RepositoryName::parse)?,
         step,
+        actor: row::boxed(row, "actor")?,
         started_at: row::time(row, "started_at")?,
     })
 }

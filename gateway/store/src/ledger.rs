@@ -1,15 +1,15 @@
 //! The record of what passes. It does not bump the generation: nothing here is a rule.
 
-pub(crate) mod link;
+pub(crate) mod account;
+pub(crate) mod blob;
 pub(crate) mod manifest;
 pub(crate) mod tag;
 
 use crate::row;
 use crate::sql::{SqlStore, failure};
 use portcullis_oci::{Digest, RepositoryName};
+use portcullis_tenancy::ProjectId;
 use portcullis_tenancy::store::Result;
-use portcullis_tenancy::{ProjectId, StoreError};
-use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -57,17 +57,6 @@ pub(crate) async fn repositories(
     );
     let page = page.bind(&*project.0).bind(after.unwrap_or_default()).bind(i64::from(limit));
     store.all(page, |row| row::parse(row, "name", RepositoryName::parse)).await
-}
-
-/// The bytes of the project's distinct blobs and manifests, and its quota.
-pub(crate) async fn usage(store: &SqlStore, project: &ProjectId) -> Result<(u64, Option<u64>)> {
-    let sum = query(
-        "SELECT CAST((SELECT coalesce(sum(size), 0) FROM blob WHERE project_id = $1) + \
-             (SELECT coalesce(sum(one.size), 0) FROM (SELECT max(size) AS size FROM manifest WHERE project_id = $1 GROUP BY digest) AS one) \
-             AS BIGINT) AS used, quota_bytes FROM project WHERE id = $1",
-    );
-    let read = |row: &AnyRow| Ok((row::size(row, "used")?, row::optional_size(row, "quota_bytes")?));
-    store.optional(sum.bind(&*project.0), read).await?.ok_or(StoreError::Missing)
 }
 
 /// Writes `$first, $first+1, …`.

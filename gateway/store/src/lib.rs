@@ -9,6 +9,7 @@ mod ledger;
 mod policy;
 mod postgres;
 mod project;
+mod quota;
 mod robot;
 mod row;
 mod session;
@@ -21,3 +22,4 @@ mod tests;
 
 pub use cached::CachedStore;
 pub use sql::{OpenError, SqlStore, open};
+pub use sqlite::{is_in_use, sqlite_file};

@@ -1,5 +1,6 @@
 //! What ends by itself: uploads under way, stored scope sets, and the sweep that takes away what has ended.
 
+use crate::ledger::account;
 use crate::row;
 use crate::sql::SqlStore;
 use portcullis_oci::RepositoryName;
@@ -30,7 +31,8 @@ pub(crate) async fn upload(store: &SqlStore, id: &str) -> Result<Option<Upload>>
 }
 
 pub(crate) async fn close_upload(store: &SqlStore, id: &str) -> Result<()> {
-    store.execute(query("DELETE FROM upload WHERE id = $1").bind(id)).await.map(|_| ())
+    store.execute(query("DELETE FROM upload WHERE id = $1").bind(id)).await?;
+    account::release(store, id).await
 }
 
 pub(crate) async fn add_scope_set(store: &SqlStore, set: &ScopeSet) -> Result<()> {
@@ -65,7 +67,7 @@ pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
     );
     write.execute(locks.bind(now.as_millisecond()).bind(SWEEP)).await?;
     write.commit().await?;
-    Ok(swept)
+    Ok(swept.saturating_add(account::sweep(store, now).await?))
 }
 
 fn read_upload(row: &AnyRow) -> Result<Upload> {

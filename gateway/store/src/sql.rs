@@ -137,6 +137,23 @@ impl SqlStore {
         tokio::time::timeout(DEADLINE, self.hold()).await.map_err(failure)?.map(drop)
     }
 
+    /// Writes a copy of a SQLite store to a file that is not there yet, as of one moment, while others go on.
+    pub async fn copy_to(&self, path: &std::path::Path) -> Result<()> {
+        sqlite::make_private(path)?;
+        // VACUUM INTO takes an empty file, and its private mode stays.
+        let path = path.to_str().ok_or_else(|| OpenError::Url("its path is not UTF-8".into()))?;
+        self.execute(sqlx::query("VACUUM INTO $1").bind(path)).await.map(|_| ())
+    }
+
+    /// Whether a SQLite store is whole.
+    pub async fn check(&self) -> Result<()> {
+        let check = sqlx::query("SELECT integrity_check AS said FROM pragma_integrity_check LIMIT 1");
+        match self.optional(check, |row| row::text(row, "said")).await? {
+            Some(said) if said == "ok" => Ok(()),
+            said => Err(StoreError::Unreadable(said.unwrap_or_default())),
+        }
+    }
+
     /// The connections, for tests that look below the calls.
     #[cfg(test)]
     pub(crate) fn pool(&self) -> &AnyPool {

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -74,4 +74,25 @@ async fn use_write_ahead_log(connection: &mut AnyConnection) -> Result<()> {
             Err(error) => return Err(failed(error)),
         }
     }
+}
+
+/// The file that a store's URL names; none for PostgreSQL.
+pub fn sqlite_file(url: &str) -> Option<PathBuf> {
+    let options = AnyConnectOptions::from_str(url).ok().filter(|_| url.starts_with("sqlite"))?;
+    let sqlite = SqliteConnectOptions::from_url(&options.database_url).ok()?;
+    Some(sqlite.get_filename().to_owned())
+}
+
+/// Whether another process has a store's file open: then its log cannot be closed. Nothing in it is changed.
+pub async fn is_in_use(path: &Path) -> bool {
+    let url = format!("sqlite://{}", path.display());
+    let exclusive = async {
+        let options = AnyConnectOptions::from_str(&url)?;
+        let mut connection = options.connect().await?;
+        // Leaving the write-ahead log needs the file for this connection alone.
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode = DELETE").fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(mode)
+    };
+    !matches!(exclusive.await, Ok(mode) if mode == "delete")
 }

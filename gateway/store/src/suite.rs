@@ -7,6 +7,7 @@
 pub mod contention;
 pub mod ledger;
 pub mod policies;
+pub mod quota;
 pub mod rules;
 pub mod sessions;
 
@@ -15,8 +16,10 @@ use portcullis_oci::scope::{Actions, RepositoryPattern};
 use portcullis_oci::{Digest, RepositoryName, Tag};
 use portcullis_tenancy::credential::SecretHash;
 use portcullis_tenancy::grant::{Consent, Grant, Role};
-use portcullis_tenancy::ledger::{PushedManifest, Upload};
+use portcullis_tenancy::ledger::{Charge, PushedManifest, StoredBlob, Upload};
+use portcullis_tenancy::quota::Admission;
 use portcullis_tenancy::robot::RobotSecret;
+use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{Project, ProjectId, ProjectName, Robot, RobotId, Store, Timestamp};
 use std::sync::Arc;
 
@@ -60,6 +63,18 @@ macro_rules! every_behaviour {
             ledger::a_removed_manifest_takes_its_tags_and_a_removed_tag_takes_nothing
             ledger::referrers_are_those_of_the_subject_in_the_repository
             ledger::repositories_come_page_by_page_in_the_order_of_bytes
+            quota::an_account_counts_each_digest_once_and_gives_it_back
+            quota::a_reservation_grows_to_what_there_is_room_for_and_no_further
+            quota::of_many_claims_at_once_exactly_those_that_fit_are_granted
+            quota::the_cap_over_all_projects_counts_all_of_them
+            quota::what_is_not_charged_is_not_held_until_it_is_named_again
+            quota::what_a_manifest_under_way_names_stays_charged
+            quota::an_orphan_waits_for_its_grace_and_a_look_at_it_renews_it
+            quota::what_is_taken_away_upstream_cannot_be_charged_meanwhile
+            quota::a_sweep_releases_what_nobody_renews_and_nobody_journalled
+            quota::a_request_is_decided_once
+            quota::maintenance_is_a_rule
+            quota::any_interleaving_leaves_the_counters_at_the_sums
             contention::of_overlapping_prefixes_at_once_exactly_one_wins
             contention::of_one_name_at_once_exactly_one_wins
             contention::generations_grow_one_by_one_and_a_change_is_seen_with_its_own
@@ -184,6 +199,21 @@ fn pushed(project: &Project, repository: &str, of: &str, tags: &[&str]) -> Pushe
         pushed_at: at(10),
         pushed_by: "acme+ci".into(),
     }
+}
+
+/// Records that a repository holds a blob, by an upload or anyway.
+async fn hold(
+    store: &dyn Store,
+    project: &ProjectId,
+    repository: &RepositoryName,
+    digest: &Digest,
+    size: u64,
+    by: Option<&str>,
+    at: Timestamp,
+) -> Result<Admission> {
+    let (project, repository, digest) = (project.clone(), repository.clone(), digest.clone());
+    let blob = StoredBlob { project, repository, digest, size, at };
+    store.add_blob(&blob, by.map_or(Charge::Anyway, Charge::By)).await
 }
 
 /// A project and a robot of it, in the store.

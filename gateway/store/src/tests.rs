@@ -4,7 +4,7 @@ mod postgres;
 
 use crate::suite::{self, Nodes};
 use crate::{OpenError, SqlStore, open};
-use portcullis_tenancy::{Store, StoreError, Timestamp};
+use portcullis_tenancy::{ProjectId, Store, StoreError, Timestamp};
 use postgres::Server;
 use sqlx::Connection;
 use std::os::unix::fs::PermissionsExt;
@@ -95,6 +95,46 @@ async fn the_schema_can_be_rolled_back_and_brought_up_again(url: &str, migration
     pool.close().await;
     let store = open(url, 2).await.unwrap();
     assert_eq!(store.generation().await.unwrap().0, 1);
+    an_upgrade_counts_what_is_there(url, migrations, store).await;
+}
+
+/// From the schema before the ledger counted, and back to it, with content.
+async fn an_upgrade_counts_what_is_there(url: &str, migrations: &sqlx::migrate::Migrator, store: crate::SqlStore) {
+    const BEFORE: i64 = 2;
+    store.close().await;
+    let pool = sqlx::AnyPool::connect(url).await.unwrap();
+    migrations.undo(&pool, BEFORE).await.unwrap();
+    for sql in [
+        "INSERT INTO project (id, name, upstream_prefix, public, created_at) VALUES ('p', 'acme', 'acme', 0, 1)",
+        "INSERT INTO blob (project_id, digest, size) VALUES ('p', 'sha256:named', 70), ('p', 'sha256:orphan', 30)",
+        "INSERT INTO link (project_id, repository, digest, linked_at) VALUES ('p', 'acme/app', 'sha256:named', 1)",
+        "INSERT INTO manifest (project_id, repository, digest, media_type, size, annotations, pushed_at, pushed_by) \
+         VALUES ('p', 'acme/app', 'sha256:m', 't', 5, '[]', 1, 'x'), ('p', 'acme/copy', 'sha256:m', 't', 5, '[]', 1, 'x')",
+        "INSERT INTO manifest_reference (project_id, repository, manifest_digest, position, kind, digest, media_type, size) \
+         VALUES ('p', 'acme/app', 'sha256:m', 0, 'layer', 'sha256:named', 't', 1)",
+        "INSERT INTO journal (id, project_id, repository, step, tag, digest, started_at) \
+         VALUES ('j', 'p', 'acme/app', 'delete-tag', 'old', 'sha256:m', 1)",
+    ] {
+        sqlx::query(sql).execute(&pool).await.unwrap();
+    }
+    pool.close().await;
+
+    let store = open(url, 2).await.unwrap();
+    let project = ProjectId("p".into());
+    assert_eq!(store.recount(&project, false).await.unwrap(), (105, 105));
+    let breakdown = store.breakdown(&project, 10).await.unwrap();
+    assert_eq!(breakdown.reclaimable, 30, "what no manifest names waits from now on");
+    store.execute(sqlx::query("UPDATE blob SET uncharged_at = 1 WHERE digest = 'sha256:named'")).await.unwrap();
+    store.close().await;
+
+    let pool = sqlx::AnyPool::connect(url).await.unwrap();
+    migrations.undo(&pool, BEFORE).await.unwrap();
+    let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM blob").fetch_one(&pool).await.unwrap();
+    let links: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM link").fetch_one(&pool).await.unwrap();
+    let entries: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM journal").fetch_one(&pool).await.unwrap();
+    assert_eq!((left, links, entries), (1, 0, 1), "what was not charged stays unserved");
+    pool.close().await;
+    open(url, 2).await.unwrap().close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -58,10 +58,71 @@ pub struct Upload {
     pub expires_at: Timestamp,
 }
 
-/// A write to the upstream in two steps that a crash may cut: written down before the first, struck out after the last.
+/// A blob that the upstream took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBlob {
+    /// The project.
+    pub project: ProjectId,
+    /// The repository, by its public name.
+    pub repository: RepositoryName,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes, as the upstream states it.
+    pub size: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How what was done upstream becomes what is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge<'a> {
+    /// By this upload or operation: its reservation is turned into it, its upload closed, and its journal entry struck out. More
+    /// than it has reserved must have room.
+    By(&'a str),
+    /// Whatever room there is: it was there before it was counted.
+    Anyway,
+}
+
+/// What a deletion took off the record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// The tags that went along.
+    pub tags: Vec<Tag>,
+    /// The bytes that the project gets back.
+    pub reclaimed: u64,
+    /// Blobs that nothing refers to any more: from now on they are not served.
+    pub uncharged: Vec<Digest>,
+}
+
+/// A blob that is to be taken away upstream, from each of these repositories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unlinkable {
+    /// The project.
+    pub project: ProjectId,
+    /// The blob.
+    pub digest: Digest,
+    /// Who holds it.
+    pub repositories: Vec<RepositoryName>,
+}
+
+/// A blob's place in a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The ledger does not know it there.
+    Unknown,
+    /// It is held and charged; since when no manifest names it, if none does.
+    Held {
+        /// Its orphanage.
+        orphan_since: Option<Timestamp>,
+    },
+    /// It is not charged, and so not served.
+    Uncharged,
+}
+
+/// A write to the upstream that a crash may cut off: written down before it, struck out once it is on record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalEntry {
-    /// Random identity.
+    /// Random identity; that of its reservation, where it has one.
     pub id: Box<str>,
     /// The project.
     pub project: ProjectId,
@@ -69,6 +130,8 @@ pub struct JournalEntry {
     pub repository: RepositoryName,
     /// What is being done.
     pub step: JournalStep,
+    /// By whom.
+    pub actor: Actor,
     /// When it began.
     pub started_at: Timestamp,
 }
@@ -83,4 +146,45 @@ pub enum JournalStep {
         /// The throw-away's digest.
         throwaway: Digest,
     },
+    /// A blob comes, by an upload's end or by a mount.
+    PutBlob {
+        /// The blob.
+        digest: Digest,
+    },
+    /// A manifest comes.
+    PutManifest {
+        /// The manifest.
+        digest: Digest,
+        /// The tags that it is to stand under.
+        tags: Vec<Tag>,
+    },
+    /// A manifest goes.
+    DeleteManifest {
+        /// The manifest.
+        digest: Digest,
+    },
+    /// A blob goes from a repository.
+    DeleteBlob {
+        /// The blob.
+        digest: Digest,
+    },
+}
+
+/// What a walk over the upstream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// To learn what is there.
+    Import,
+    /// To compare it with the record.
+    Reconcile,
+}
+
+impl Walk {
+    /// As it is stored.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Import => "import",
+            Self::Reconcile => "reconcile",
+        }
+    }
 }

@@ -10,6 +10,7 @@ pub mod ledger;
 mod memory;
 pub mod policy;
 pub mod project;
+pub mod quota;
 pub mod robot;
 pub mod store;
 pub mod token;

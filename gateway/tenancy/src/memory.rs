@@ -2,9 +2,12 @@
 
 use crate::grant::{Consent, ForeignGrant};
 use crate::key::StoredKey;
-use crate::ledger::{JournalEntry, PushedManifest, RecordedManifest, Upload};
+use crate::ledger::{
+    Charge, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable, Upload, Walk,
+};
 use crate::policy::{Attachment, PolicyName};
 use crate::project::{NewProject, prefixes_overlap};
+use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
 use crate::store::{Generation, Result};
 use crate::token::ScopeSet;
 use crate::{Project, ProjectId, ProjectName, Robot, RobotId, Store, StoreError, Timestamp, project};
@@ -192,16 +195,71 @@ impl Store for MemoryStore {
     async fn sweep(&self, _: Timestamp) -> Result<u64> {
         unasked("sweep")
     }
-    async fn add_link(
-        &self,
-        _: &ProjectId,
-        _: &RepositoryName,
-        _: &Digest,
-        _: u64,
-        _: Option<&str>,
-        _: Timestamp,
-    ) -> Result<()> {
-        unasked("add_link")
+    async fn account(&self, _: &ProjectId) -> Result<Account> {
+        unasked("account")
+    }
+    async fn accounts(&self) -> Result<Vec<(ProjectId, Account)>> {
+        unasked("accounts")
+    }
+    async fn breakdown(&self, _: &ProjectId, _: u32) -> Result<Breakdown> {
+        unasked("breakdown")
+    }
+    async fn set_quota(&self, _: &ProjectId, _: Option<u64>, _: Option<u8>) -> Result<()> {
+        unasked("set_quota")
+    }
+    async fn total(&self) -> Result<Total> {
+        unasked("total")
+    }
+    async fn set_total(&self, _: Option<u64>) -> Result<()> {
+        unasked("set_total")
+    }
+    async fn maintenance(&self) -> Result<Option<Timestamp>> {
+        unasked("maintenance")
+    }
+    async fn set_maintenance(&self, _: Option<Timestamp>) -> Result<()> {
+        unasked("set_maintenance")
+    }
+    async fn add_quota_request(&self, _: &QuotaRequest) -> Result<()> {
+        unasked("add_quota_request")
+    }
+    async fn quota_requests(&self, _: Option<&ProjectId>) -> Result<Vec<QuotaRequest>> {
+        unasked("quota_requests")
+    }
+    async fn decide_quota_request(&self, _: &str, _: &Decision) -> Result<QuotaRequest> {
+        unasked("decide_quota_request")
+    }
+    async fn reserve(&self, _: &Claim) -> Result<Admission> {
+        unasked("reserve")
+    }
+    async fn shrink(&self, _: &str, _: u64, _: Timestamp) -> Result<()> {
+        unasked("shrink")
+    }
+    async fn release(&self, _: &str) -> Result<()> {
+        unasked("release")
+    }
+    async fn renew(&self, _: &[Box<str>], _: Timestamp, _: Timestamp) -> Result<()> {
+        unasked("renew")
+    }
+    async fn recount(&self, _: &ProjectId, _: bool) -> Result<(u64, u64)> {
+        unasked("recount")
+    }
+    async fn add_blob(&self, _: &StoredBlob, _: Charge<'_>) -> Result<Admission> {
+        unasked("add_blob")
+    }
+    async fn standing(&self, _: &ProjectId, _: &RepositoryName, _: &Digest) -> Result<Standing> {
+        unasked("standing")
+    }
+    async fn renew_orphan(&self, _: &ProjectId, _: &Digest, _: Timestamp) -> Result<()> {
+        unasked("renew_orphan")
+    }
+    async fn expire_orphans(&self, _: Timestamp, _: Timestamp, _: u32) -> Result<Vec<(ProjectId, Digest, u64)>> {
+        unasked("expire_orphans")
+    }
+    async fn take_unlinkable(&self, _: Timestamp, _: Timestamp, _: Timestamp, _: u32) -> Result<Vec<Unlinkable>> {
+        unasked("take_unlinkable")
+    }
+    async fn unlinked(&self, _: &ProjectId, _: &Digest, _: bool) -> Result<()> {
+        unasked("unlinked")
     }
     async fn has_link(&self, _: &ProjectId, _: &RepositoryName, _: &Digest) -> Result<bool> {
         unasked("has_link")
@@ -229,8 +287,8 @@ impl Store for MemoryStore {
         unasked("stored_sizes")
     }
 
-    async fn usage(&self, _: &ProjectId) -> Result<(u64, Option<u64>)> {
-        unasked("usage")
+    async fn unpaid(&self, _: &ProjectId, _: Option<&Digest>, _: &[Digest]) -> Result<Unpaid> {
+        unasked("unpaid")
     }
 
     async fn links(
@@ -242,10 +300,10 @@ impl Store for MemoryStore {
         unasked("links")
     }
 
-    async fn remove_link(&self, _: &ProjectId, _: &RepositoryName, _: &Digest) -> Result<()> {
+    async fn remove_link(&self, _: &ProjectId, _: &RepositoryName, _: &Digest) -> Result<u64> {
         unasked("remove_link")
     }
-    async fn add_manifest(&self, _: &PushedManifest) -> Result<()> {
+    async fn add_manifest(&self, _: &PushedManifest, _: &[(Digest, u64)], _: Charge<'_>) -> Result<Admission> {
         unasked("add_manifest")
     }
     async fn manifest(&self, _: &ProjectId, _: &RepositoryName, _: &Digest) -> Result<Option<RecordedManifest>> {
@@ -257,7 +315,7 @@ impl Store for MemoryStore {
     async fn manifests(&self, _: &ProjectId, _: &RepositoryName) -> Result<Vec<RecordedManifest>> {
         unasked("manifests")
     }
-    async fn remove_manifest(&self, _: &ProjectId, _: &RepositoryName, _: &Digest) -> Result<Vec<Tag>> {
+    async fn remove_manifest(&self, _: &ProjectId, _: &RepositoryName, _: &Digest, _: Timestamp) -> Result<Removed> {
         unasked("remove_manifest")
     }
     async fn remove_tag(&self, _: &ProjectId, _: &RepositoryName, _: &Tag) -> Result<Option<Digest>> {
@@ -301,6 +359,12 @@ impl Store for MemoryStore {
     }
     async fn unfinished(&self, _: Timestamp) -> Result<Vec<JournalEntry>> {
         unasked("unfinished")
+    }
+    async fn walk_position(&self, _: &ProjectId, _: Walk) -> Result<Option<Box<str>>> {
+        unasked("walk_position")
+    }
+    async fn set_walk_position(&self, _: &ProjectId, _: Walk, _: Option<&RepositoryName>, _: Timestamp) -> Result<()> {
+        unasked("set_walk_position")
     }
 }
 

@@ -3,8 +3,11 @@
 
 use crate::grant::{Consent, ForeignGrant};
 use crate::key::StoredKey;
-use crate::ledger::{JournalEntry, PushedManifest, RecordedManifest, Upload};
+use crate::ledger::{
+    Charge, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable, Upload, Walk,
+};
 use crate::policy::{Attachment, PolicyName};
+use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
 use crate::token::ScopeSet;
 use crate::{Project, ProjectId, Robot, RobotId, Timestamp};
 use portcullis_oci::{Digest, RepositoryName, Tag};
@@ -106,23 +109,71 @@ pub trait Store: Send + Sync {
     async fn open_upload(&self, upload: &Upload) -> Result<()>;
     /// An upload by id.
     async fn upload(&self, id: &str) -> Result<Option<Upload>>;
-    /// Closes an upload without a blob; a closed one is no error.
+    /// Closes an upload without a blob, and releases what it has reserved; a closed one is no error.
     async fn close_upload(&self, id: &str) -> Result<()>;
-    /// Forgets uploads and scope sets that ended before `now`; returns how many.
+    /// Forgets uploads and scope sets that ended before `now`, and releases reservations that did; returns how many.
     async fn sweep(&self, now: Timestamp) -> Result<u64>;
 
-    /// Records that the repository holds the blob, and closes the upload that brought it, in one transaction.
-    async fn add_link(
-        &self,
-        project: &ProjectId,
-        repository: &RepositoryName,
-        digest: &Digest,
-        size: u64,
-        upload: Option<&str>,
-        now: Timestamp,
-    ) -> Result<()>;
-    /// Whether the repository holds the blob.
+    /// A project's account.
+    async fn account(&self, project: &ProjectId) -> Result<Account>;
+    /// Every living project's account.
+    async fn accounts(&self) -> Result<Vec<(ProjectId, Account)>>;
+    /// What counts most in a project: at most `limit` repositories and as many blobs.
+    async fn breakdown(&self, project: &ProjectId, limit: u32) -> Result<Breakdown>;
+    /// Sets what a project may hold.
+    async fn set_quota(&self, project: &ProjectId, quota: Option<u64>, soft_percent: Option<u8>) -> Result<()>;
+    /// The cap over all projects, and what they use.
+    async fn total(&self) -> Result<Total>;
+    /// Sets the cap over all projects.
+    async fn set_total(&self, cap: Option<u64>) -> Result<()>;
+    /// Since when nothing is written upstream; none where it is.
+    async fn maintenance(&self) -> Result<Option<Timestamp>>;
+    /// Begins or ends maintenance. It is a rule: the generation grows.
+    async fn set_maintenance(&self, since: Option<Timestamp>) -> Result<()>;
+    /// Keeps a request for a quota.
+    async fn add_quota_request(&self, request: &QuotaRequest) -> Result<()>;
+    /// All requests, or one project's, the newest first.
+    async fn quota_requests(&self, project: Option<&ProjectId>) -> Result<Vec<QuotaRequest>>;
+    /// Decides about a pending request, and sets the quota where it is granted. `Missing` where none is pending by that id.
+    async fn decide_quota_request(&self, id: &str, decision: &Decision) -> Result<QuotaRequest>;
+
+    /// Reserves room, and writes the claim's journal entry down, in one transaction; or refuses, and changes nothing.
+    async fn reserve(&self, claim: &Claim) -> Result<Admission>;
+    /// Lowers a reservation to so many bytes and lets it end at that time; a lower one stays as it is.
+    async fn shrink(&self, id: &str, bytes: u64, expires_at: Timestamp) -> Result<()>;
+    /// Releases a reservation, and strikes its journal entry out: nothing was done upstream, or it was undone.
+    async fn release(&self, id: &str) -> Result<()>;
+    /// Shows that somebody is at work on these operations: reservations last until `until`, journal entries are as of `now`.
+    async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp) -> Result<()>;
+    /// Compares a project's counter with what it has on record, and returns both; sets the counter right where it is to.
+    async fn recount(&self, project: &ProjectId, repair: bool) -> Result<(u64, u64)>;
+
+    /// Records that the repository holds the blob, and charges it where the project was not charged with it.
+    async fn add_blob(&self, blob: &StoredBlob, charge: Charge<'_>) -> Result<Admission>;
+    /// A blob's place in a repository.
+    async fn standing(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<Standing>;
+    /// Whether the repository holds the blob, charged or not.
     async fn has_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<bool>;
+    /// Begins a blob's wait for a manifest anew, where it waits.
+    async fn renew_orphan(&self, project: &ProjectId, digest: &Digest, now: Timestamp) -> Result<()>;
+    /// Uncharges blobs that no manifest has named since `before`, at most `limit`; returns them with their sizes.
+    async fn expire_orphans(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(ProjectId, Digest, u64)>>;
+    /// Blobs that have been uncharged since `before`, at most `limit`. Until `until` nobody else gets them, and nobody can charge
+    /// them again.
+    async fn take_unlinkable(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Unlinkable>>;
+    /// An uncharged blob is gone upstream, and forgotten; or the upstream keeps it, and it stays unserved.
+    async fn unlinked(&self, project: &ProjectId, digest: &Digest, is_gone: bool) -> Result<()>;
     /// Which of these the repository does not hold.
     async fn missing_links(
         &self,
@@ -132,8 +183,8 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Digest>>;
     /// The sizes of those blobs that the project holds.
     async fn stored_sizes(&self, project: &ProjectId, digests: &[Digest]) -> Result<Vec<(Digest, u64)>>;
-    /// The bytes that the project holds, each digest counted once, and its quota.
-    async fn usage(&self, project: &ProjectId) -> Result<(u64, Option<u64>)>;
+    /// What the project is not charged with of a manifest and the blobs that it names.
+    async fn unpaid(&self, project: &ProjectId, manifest: Option<&Digest>, blobs: &[Digest]) -> Result<Unpaid>;
     /// The project's links by repository and digest, after `after`, at most `limit`.
     async fn links(
         &self,
@@ -141,11 +192,17 @@ pub trait Store: Send + Sync {
         after: Option<&(RepositoryName, Digest)>,
         limit: u32,
     ) -> Result<Vec<(RepositoryName, Digest)>>;
-    /// Forgets that the repository holds the blob.
-    async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<()>;
+    /// Forgets that the repository holds the blob, and uncharges it where no other does; returns the bytes that come back.
+    async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<u64>;
 
-    /// Records a pushed manifest, its references and its tags, in one transaction.
-    async fn add_manifest(&self, pushed: &PushedManifest) -> Result<()>;
+    /// Records a pushed manifest, its references and its tags, in one transaction; charges it, and what it names that was not
+    /// charged. `sizes` are those of named blobs that the ledger does not know, as the upstream states them.
+    async fn add_manifest(
+        &self,
+        pushed: &PushedManifest,
+        sizes: &[(Digest, u64)],
+        charge: Charge<'_>,
+    ) -> Result<Admission>;
     /// A recorded manifest.
     async fn manifest(
         &self,
@@ -162,13 +219,14 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Digest>>;
     /// All manifests of a repository, by digest.
     async fn manifests(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<RecordedManifest>>;
-    /// Forgets a manifest and every tag on it; returns those tags.
+    /// Forgets a manifest and every tag on it, and uncharges it and what nothing refers to any more.
     async fn remove_manifest(
         &self,
         project: &ProjectId,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<Vec<Tag>>;
+        now: Timestamp,
+    ) -> Result<Removed>;
     /// Forgets a tag; returns the digest that it stood on.
     async fn remove_tag(&self, project: &ProjectId, repository: &RepositoryName, tag: &Tag) -> Result<Option<Digest>>;
     /// A repository's tags with their digests, by tag.
@@ -202,6 +260,17 @@ pub trait Store: Send + Sync {
     async fn begin(&self, entry: &JournalEntry) -> Result<()>;
     /// Strikes it out.
     async fn finish(&self, id: &str) -> Result<()>;
-    /// Entries that began before `before` and were not struck out.
+    /// Entries at which nobody has been seen at work since `before`.
     async fn unfinished(&self, before: Timestamp) -> Result<Vec<JournalEntry>>;
+
+    /// The repository after which a walk goes on; none where it begins.
+    async fn walk_position(&self, project: &ProjectId, walk: Walk) -> Result<Option<Box<str>>>;
+    /// Notes how far a walk has got; none ends it.
+    async fn set_walk_position(
+        &self,
+        project: &ProjectId,
+        walk: Walk,
+        position: Option<&RepositoryName>,
+        now: Timestamp,
+    ) -> Result<()>;
 }

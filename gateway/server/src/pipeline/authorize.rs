@@ -9,7 +9,7 @@ use portcullis_oci::challenge::ChallengeError;
 use portcullis_oci::route::{SessionToken, UploadStart};
 use portcullis_oci::scope::{Actions, ScopeName};
 use portcullis_oci::{ErrorCode, Operation, ProtocolError, RepositoryName, Scope};
-use portcullis_tenancy::ledger::Upload;
+use portcullis_tenancy::ledger::{Standing, Upload};
 use portcullis_tenancy::{Project, grant};
 use std::sync::Arc;
 
@@ -144,12 +144,12 @@ async fn mount_source(visit: &Visit, caller: &Caller, operation: &Operation) -> 
         return Ok(None);
     }
     let Some(source) = app.store.project(from.project()).await? else { return Ok(None) };
-    if visit.settings.config.upstream.isolation == Isolation::Ledger
-        && !app.store.has_link(&source.id, from, digest).await?
-    {
-        return Ok(None);
-    }
-    Ok(Some(source))
+    let is_there = match app.store.standing(&source.id, from, digest).await? {
+        Standing::Held { .. } => true,
+        Standing::Uncharged => false,
+        Standing::Unknown => visit.settings.config.upstream.isolation == Isolation::Repository,
+    };
+    Ok(is_there.then_some(source))
 }
 
 fn session_of(operation: &Operation) -> Option<SessionToken> {

@@ -15,10 +15,11 @@ mod upload;
 use super::Visit;
 use super::authorize::Granted;
 use super::inspect::Payload;
-use super::reserve::Cleared;
+use super::reserve::{Cleared, Room};
 use super::respond::{self, Refusal};
 use super::screen::{Leave, Seen};
 use crate::body::Body;
+use crate::quota::Hold;
 use crate::tag_lock::TagLocks;
 use crate::upstream::Call;
 use http::{Method, Response};
@@ -34,11 +35,13 @@ struct Errand {
     repository: RepositoryName,
     /// The repository's name upstream.
     upstream_name: String,
+    /// Room for what it brings.
+    room: Option<Room>,
 }
 
 /// Carries an operation out.
 pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Body>, Refusal> {
-    let (admitted, payload, leave) = cleared.into_parts();
+    let (admitted, payload, leave, room) = cleared.into_parts();
     let granted = admitted.into_granted();
     let (Some(project), Some(repository)) = (granted.project().cloned(), granted.operation().repository().cloned())
     else {
@@ -51,9 +54,9 @@ pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Bo
         };
     };
     let upstream_name = project.upstream_name(&repository);
-    let errand = Errand { visit: Arc::clone(visit), granted, project, repository, upstream_name };
+    let errand = Errand { visit: Arc::clone(visit), granted, project, repository, upstream_name, room };
     let Leave { locks, seen, warnings } = leave;
-    if is_read(errand.granted.operation()) {
+    if !matches!(errand.granted.operation(), Operation::UploadStatus { .. }) && !errand.granted.operation().is_write() {
         return read(&errand, seen).await.map(|response| respond::with_warnings(response, &warnings));
     }
     // A write goes on to its end, records included, when the client goes away in the middle.
@@ -67,18 +70,6 @@ pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Bo
         Ok(answer) => answer.map(|response| respond::with_warnings(response, &warnings)),
         Err(error) => Err(Refusal::Internal(format!("a write did not end: {error}"))),
     }
-}
-
-const fn is_read(operation: &Operation) -> bool {
-    matches!(
-        operation,
-        Operation::TagsList { .. }
-            | Operation::Referrers { .. }
-            | Operation::ManifestPull { .. }
-            | Operation::ManifestHead { .. }
-            | Operation::BlobPull { .. }
-            | Operation::BlobHead { .. }
-    )
 }
 
 /// `seen` is the manifest that policies were shown: what is sent is what they judged.
@@ -143,8 +134,9 @@ impl Errand {
         }
     }
 
-    /// Who does it, as it is written down.
-    fn actor(&self) -> Box<str> {
-        self.granted.caller().robot().map_or_else(|| "anonymous".into(), |robot| robot.username().into())
+    /// The room that an operation has which brings something.
+    fn hold(&self) -> Result<&Arc<Hold>, Refusal> {
+        let room = self.room.as_ref().map(|room| &room.hold);
+        room.ok_or_else(|| Refusal::Internal(format!("{} has no room", self.granted.operation().name())))
     }
 }

@@ -49,6 +49,11 @@ impl Caller {
         }
     }
 
+    /// Who it is, as it is written down.
+    pub fn actor(&self) -> Box<str> {
+        self.robot().map_or_else(|| "anonymous".into(), |robot| robot.username().into())
+    }
+
     /// Whether its token is past its end, so that it is good for an upload under way alone.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         matches!(self, Self::Token(verified) if verified.is_expired(now))

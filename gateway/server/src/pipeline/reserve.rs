@@ -1,23 +1,202 @@
-//! Quota for writes → [`Cleared`], the only thing that may be forwarded. No quota is kept yet: this room is where bytes
-//! will be reserved.
+//! Quota for writes → [`Cleared`], the only thing that may be forwarded: while the upstream is under maintenance nothing is
+//! written, and what brings bytes has room for them before the first one goes.
 
+use super::Visit;
 use super::admit::Admitted;
+use super::authorize::Granted;
 use super::inspect::Payload;
+use super::respond::Refusal;
 use super::screen::{Leave, Screened};
+use crate::config::Isolation;
+use crate::quota::{Hold, Wanted, abandon, operation_id};
+use crate::upstream::Call;
+use http::{Method, StatusCode, header};
+use portcullis_oci::manifest::Manifest;
+use portcullis_oci::route::UploadStart;
+use portcullis_oci::{Digest, Operation, RepositoryName};
+use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
+use portcullis_tenancy::quota::Purpose;
+use portcullis_tenancy::{Project, Store};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// An operation that may go upstream. Only this stage makes one.
-pub struct Cleared(Screened);
+pub struct Cleared {
+    screened: Screened,
+    room: Option<Room>,
+}
+
+/// Room for what an operation brings.
+pub struct Room {
+    /// The reservation.
+    pub hold: Arc<Hold>,
+    /// Blobs that a manifest names and the ledger does not know, at the sizes that the upstream states.
+    pub sizes: Vec<(Digest, u64)>,
+}
 
 impl Cleared {
-    /// What was granted and what goes along with it, to be sent; and what screening leaves for that.
-    pub fn into_parts(self) -> (Admitted, Payload, Leave) {
-        let (inspected, leave) = self.0.into_parts();
+    /// What was granted and what goes along with it, to be sent; what screening leaves for that; and the room for it.
+    pub fn into_parts(self) -> (Admitted, Payload, Leave, Option<Room>) {
+        let (inspected, leave) = self.screened.into_parts();
         let (admitted, payload) = inspected.into_parts();
-        (admitted, payload, leave)
+        (admitted, payload, leave, self.room)
     }
 }
 
-/// Clears every screened operation.
-pub fn reserve(screened: Screened) -> Cleared {
-    Cleared(screened)
+/// Clears an operation that has room for what it brings. An upload that has none is given up, upstream too.
+pub async fn reserve(visit: &Visit, screened: Screened) -> Result<Cleared, Refusal> {
+    let granted = screened.granted();
+    let operation = granted.operation();
+    if operation.is_write()
+        && let Some(since) = visit.worker.app.store.maintenance().await?
+    {
+        return Err(Refusal::unavailable(format!(
+            "the registry is under maintenance since {since:.0}: pulls go on, pushes and deletions wait; try again later"
+        )));
+    }
+    let (Some(project), Some(repository)) = (granted.project().cloned(), operation.repository().cloned()) else {
+        return Ok(Cleared { screened, room: None });
+    };
+    let need = Need { visit, granted, project, repository };
+    let room = match (operation, screened.payload()) {
+        (Operation::UploadChunk { .. }, payload) => Some(need.of_upload(None, payload).await?),
+        (Operation::UploadFinish { digest, .. }, payload)
+        | (Operation::UploadStart { start: UploadStart::Monolithic(digest), .. }, payload) => {
+            Some(need.of_upload(Some(digest), payload).await?)
+        }
+        (Operation::UploadStart { start: UploadStart::Mount { digest, from: Some(from) }, .. }, _) => {
+            need.of_mount(digest, from).await?
+        }
+        (Operation::ManifestPush { tags, .. }, Payload::Manifest { manifest, .. }) => {
+            let step = JournalStep::PutManifest { digest: manifest.digest.clone(), tags: tags.clone() };
+            Some(need.of_manifest(manifest, step).await?)
+        }
+        _ => None,
+    };
+    Ok(Cleared { screened, room })
+}
+
+/// What one operation needs room for.
+struct Need<'a> {
+    visit: &'a Visit,
+    granted: &'a Granted,
+    project: Arc<Project>,
+    repository: RepositoryName,
+}
+
+impl Need<'_> {
+    /// An upload's request: as long as it says, or nobody knows. `ends_as` is the blob that it is to become with it.
+    async fn of_upload(&self, ends_as: Option<&Digest>, payload: &Payload) -> Result<Room, Refusal> {
+        let session = self.granted.session();
+        let (id, base) = match session {
+            Some(session) => (session.upload.clone(), session.offset),
+            None => (operation_id(), 0),
+        };
+        let announced = self.visit.head.headers.get(header::CONTENT_LENGTH);
+        let length = match payload {
+            Payload::Blob(_) => announced.and_then(|length| length.to_str().ok()?.parse().ok()),
+            _ => Some(0),
+        };
+        let journal = ends_as.map(|digest| self.journal(&id, JournalStep::PutBlob { digest: digest.clone() }));
+        let hold = self.take(id, Purpose::Upload, base, length, Vec::new(), journal).await?;
+        Ok(Room { hold, sizes: Vec::new() })
+    }
+
+    /// A mount: nothing where the project is charged with the blob already. None where its size cannot be told: it will be no
+    /// mount.
+    async fn of_mount(&self, digest: &Digest, from: &RepositoryName) -> Result<Option<Room>, Refusal> {
+        let Some(source) = self.granted.mount_source() else { return Ok(None) };
+        let (target, home, wanted) = (self.project.id.clone(), source.id.clone(), [digest.clone()]);
+        let look = |store: Arc<dyn Store>| async move {
+            let unpaid = store.unpaid(&target, None, &wanted).await?;
+            Ok((unpaid, store.stored_sizes(&home, &wanted).await?))
+        };
+        let (unpaid, stored) = self.visit.worker.app.store.run(look).await?;
+        let bytes = match (unpaid.unknown.is_empty(), stored.first()) {
+            (true, _) => unpaid.bytes,
+            (false, Some((_, size))) => *size,
+            (false, None) => match self.stated_size(&source.upstream_name(from), digest).await? {
+                Some(size) => size,
+                None => return Ok(None),
+            },
+        };
+        let id = operation_id();
+        let journal = self.journal(&id, JournalStep::PutBlob { digest: digest.clone() });
+        let hold = self.take(id, Purpose::Mount, 0, Some(bytes), Vec::new(), Some(journal)).await?;
+        Ok(Some(Room { hold, sizes: Vec::new() }))
+    }
+
+    /// A manifest: its own bytes, and those of all that it names and the project is not charged with. Sizes come from the ledger
+    /// or the upstream, never from what the manifest claims.
+    async fn of_manifest(&self, manifest: &Manifest, step: JournalStep) -> Result<Room, Refusal> {
+        let named = manifest.config.iter().chain(&manifest.layers).map(|blob| blob.digest.clone());
+        let pins: Vec<Digest> = named.collect::<BTreeSet<_>>().into_iter().collect();
+        let (project, digest, blobs) = (self.project.id.clone(), manifest.digest.clone(), pins.clone());
+        let store = &self.visit.worker.app.store;
+        let unpaid = store.run(|store| async move { store.unpaid(&project, Some(&digest), &blobs).await }).await?;
+        let mut sizes = Vec::new();
+        // Where the gateway keeps repositories apart, what it does not know is not there.
+        if self.visit.settings.config.upstream.isolation == Isolation::Repository {
+            let name = self.project.upstream_name(&self.repository);
+            for digest in &unpaid.unknown {
+                // What is not there, the upstream will miss as well; but for foreign layers, which cost nothing.
+                if let Some(size) = self.stated_size(&name, digest).await? {
+                    sizes.push((digest.clone(), size));
+                }
+            }
+        }
+        let own = if unpaid.knows_manifest { 0 } else { manifest.size };
+        let bytes = sizes.iter().fold(own.saturating_add(unpaid.bytes), |sum, (_, size)| sum.saturating_add(*size));
+        let id = operation_id();
+        let journal = self.journal(&id, step);
+        let hold = self.take(id, Purpose::Manifest, 0, Some(bytes), pins, Some(journal)).await?;
+        Ok(Room { hold, sizes })
+    }
+
+    async fn take(
+        &self,
+        id: Box<str>,
+        purpose: Purpose,
+        base: u64,
+        length: Option<u64>,
+        pins: Vec<Digest>,
+        journal: Option<JournalEntry>,
+    ) -> Result<Arc<Hold>, Refusal> {
+        let robot = self.granted.caller().robot().map(|robot| robot.id.clone());
+        let wanted = Wanted { id, robot, purpose, base, length, pins, journal };
+        let worker = &self.visit.worker;
+        let hold = worker.app.holds.take(&self.project, wanted).await?;
+        let Some(refusal) = hold.refusal() else { return Ok(hold) };
+        if let Some(session) = self.granted.session() {
+            abandon(worker, &self.project, &self.repository, session).await;
+        }
+        Err(refusal)
+    }
+
+    fn journal(&self, id: &str, step: JournalStep) -> JournalEntry {
+        JournalEntry {
+            id: id.into(),
+            project: self.project.id.clone(),
+            repository: self.repository.clone(),
+            step,
+            actor: self.granted.caller().actor(),
+            started_at: self.visit.now,
+        }
+    }
+
+    /// A blob's size, as the upstream states it; none where it is not there.
+    async fn stated_size(&self, upstream_name: &str, digest: &Digest) -> Result<Option<u64>, Refusal> {
+        let worker = &self.visit.worker;
+        let operation = Operation::BlobHead { repository: self.repository.clone(), digest: digest.clone() };
+        let scope = format!("repository:{upstream_name}:pull");
+        let call = Call::new(Method::HEAD, operation.path_and_query(upstream_name), scope);
+        let answer = worker.app.upstream.call(&worker.pool, call).await?;
+        let answer = worker.app.upstream.follow(answer, &Method::HEAD).await?;
+        let length = answer.head.headers.get(header::CONTENT_LENGTH);
+        match (answer.head.status, length.and_then(|length| length.to_str().ok()?.parse().ok())) {
+            (StatusCode::OK, Some(size)) => Ok(Some(size)),
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (status, _) => Err(Refusal::UpstreamStatus { status, retry_after: None }),
+        }
+    }
 }

@@ -47,6 +47,8 @@ pub enum Refusal {
         /// Whose request it is.
         project: ProjectName,
     },
+    /// There is no room for what is pushed.
+    Quota(String),
     /// The upstream's fault.
     Upstream(UpstreamError),
     /// The upstream answered with an error of its own.
@@ -170,6 +172,7 @@ fn explain(visit: &Visit, refusal: Refusal, headers: &mut HeaderMap) -> Protocol
             ProtocolError::new(ErrorCode::RangeInvalid, "the blob has no bytes in this range; see Content-Range")
         }
         Refusal::Policy { refusal, project } => policy_denial(&refusal, &project),
+        Refusal::Quota(message) => ProtocolError::new(ErrorCode::Denied, message),
         Refusal::Upstream(error) => {
             tracing::warn!(%error, "the upstream failed");
             retry_later(headers, 5);

@@ -48,6 +48,16 @@ impl Screened {
         waited.then(|| self.inspected.granted())
     }
 
+    /// What was granted.
+    pub(super) fn granted(&self) -> &Granted {
+        self.inspected.granted()
+    }
+
+    /// What goes along.
+    pub(super) fn payload(&self) -> &Payload {
+        self.inspected.payload()
+    }
+
     pub(super) fn into_parts(self) -> (Inspected, Leave) {
         (self.inspected, self.leave)
     }

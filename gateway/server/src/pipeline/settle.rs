@@ -98,6 +98,7 @@ impl Meter {
         self.decision = match refusal {
             Refusal::Challenge { .. } | Refusal::Login(_) => "challenge",
             Refusal::Policy { .. } => "policy",
+            Refusal::Quota(_) => "quota",
             Refusal::Protocol(_) | Refusal::Framing(_) | Refusal::Range { .. } => "refuse",
             Refusal::Upstream(_) | Refusal::UpstreamStatus { .. } => "upstream-failed",
             Refusal::Unavailable(_) | Refusal::Store(_) => "unavailable",

@@ -2,6 +2,7 @@
 //! client's abort never looks like a proper end.
 
 use crate::body::BodyError;
+use crate::quota::Counted;
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
@@ -22,6 +23,8 @@ pub enum RequestBody {
     Full(Bytes),
     /// What a client is sending.
     Client(ClientBody),
+    /// The same, as far as there is room for it.
+    Counted(Counted),
 }
 
 impl RequestBody {
@@ -30,7 +33,7 @@ impl RequestBody {
         match self {
             Self::Empty => Some(Self::Empty),
             Self::Full(bytes) => Some(Self::Full(bytes.clone())),
-            Self::Client(_) => None,
+            Self::Client(_) | Self::Counted(_) => None,
         }
     }
 
@@ -38,6 +41,7 @@ impl RequestBody {
     pub fn inbound(&self) -> Option<Arc<Inbound>> {
         match self {
             Self::Client(body) => Some(Arc::clone(&body.inbound)),
+            Self::Counted(body) => Some(Arc::clone(body.inbound())),
             Self::Empty | Self::Full(_) => None,
         }
     }
@@ -133,7 +137,13 @@ pub struct ClientBody {
 }
 
 impl ClientBody {
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// The body as it comes.
+    pub fn inbound(&self) -> &Arc<Inbound> {
+        &self.inbound
+    }
+
+    /// The next bytes.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut slot = self.inbound.slot();
         let Some(incoming) = slot.as_mut() else {
             return Poll::Ready(Some(Err("the body was taken back".into())));
@@ -190,6 +200,7 @@ impl Body for RequestBody {
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
             Self::Client(body) => body.poll_data(cx),
+            Self::Counted(body) => body.poll_data(cx),
         }
     }
 
@@ -198,6 +209,8 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Client(body) => body.inbound.is_complete(),
+            // Its last bytes may still wait for room.
+            Self::Counted(_) => false,
         }
     }
 
@@ -206,6 +219,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Client(body) => body.inbound.slot().as_ref().map(Body::size_hint).unwrap_or_default(),
+            Self::Counted(_) => SizeHint::default(),
         }
     }
 }

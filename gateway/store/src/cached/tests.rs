@@ -1,4 +1,5 @@
 use super::*;
+use portcullis_tenancy::ledger::{Charge, StoredBlob};
 use portcullis_tenancy::robot::RobotSecret;
 use portcullis_tenancy::{ProjectName, Timestamp};
 use std::future::poll_fn;
@@ -32,6 +33,12 @@ impl House {
     /// Changes the rules without a bump, so that only what was asked for anew shows it.
     async fn behind_its_back(&self, sql: &'static str) {
         self.store.execute(sqlx::query(sql)).await.unwrap();
+    }
+
+    async fn hold(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) {
+        let (project, repository, digest) = (project.clone(), repository.clone(), digest.clone());
+        let blob = StoredBlob { project, repository, digest, size: 1, at: Timestamp::UNIX_EPOCH };
+        self.store.add_blob(&blob, Charge::Anyway).await.unwrap();
     }
 
     async fn public(&self) -> bool {
@@ -98,7 +105,7 @@ async fn what_was_read_is_remembered_for_its_generation_only() {
 async fn nothing_that_is_remembered_counts_while_the_generation_is_stale() {
     let house = House::new(Duration::ZERO).await;
     let (project, repository, digest) = names();
-    house.store.add_link(&project, &repository, &digest, 1, None, Timestamp::UNIX_EPOCH).await.unwrap();
+    house.hold(&project, &repository, &digest).await;
     house.cached.refresh().await.unwrap();
     assert!(!house.public().await);
     assert!(house.cached.has_link(&project, &repository, &digest).await.unwrap());
@@ -204,7 +211,7 @@ async fn a_link_is_remembered_until_it_is_forgotten_and_its_lack_is_not() {
     house.cached.refresh().await.unwrap();
     let (project, repository, digest) = names();
     assert!(!house.cached.has_link(&project, &repository, &digest).await.unwrap());
-    house.store.add_link(&project, &repository, &digest, 1, None, Timestamp::UNIX_EPOCH).await.unwrap();
+    house.hold(&project, &repository, &digest).await;
     assert!(house.cached.has_link(&project, &repository, &digest).await.unwrap());
     assert!(house.cached.links.get(&LinkRef { project: &project, repository: &repository, digest: &digest }).is_some());
     house.cached.remove_link(&project, &repository, &digest).await.unwrap();
@@ -217,10 +224,10 @@ async fn a_link_that_another_node_removed_counts_for_a_second_at_most() {
     house.cached.refresh().await.unwrap();
     let (project, repository, digest) = names();
     let old = Instant::now().checked_sub(LINK_LIFE).unwrap();
-    house
-        .cached
-        .links
-        .insert(Link { project: project.clone(), repository: repository.clone(), digest: digest.clone() }, old);
+    house.cached.links.insert(
+        Link { project: project.clone(), repository: repository.clone(), digest: digest.clone() },
+        Remembered { asked: old, forgotten: 0, standing: Standing::Held { orphan_since: None } },
+    );
     assert!(!house.cached.has_link(&project, &repository, &digest).await.unwrap());
 }
 

@@ -1,15 +1,18 @@
 //! Manifests with what they name, refer to and are annotated with.
 
-use super::size;
+use super::account::Ledger;
+use super::{blob, size};
 use crate::row;
 use crate::sql::{Query, SqlStore, Write, bounded, failure};
 use portcullis_oci::manifest::{Descriptor, Manifest};
 use portcullis_oci::{Digest, RepositoryName, Tag};
-use portcullis_tenancy::ProjectId;
-use portcullis_tenancy::ledger::{PushedManifest, RecordedManifest};
+use portcullis_tenancy::ledger::{Charge, PushedManifest, RecordedManifest, Removed, StoredBlob};
+use portcullis_tenancy::quota::Admission;
 use portcullis_tenancy::store::Result;
+use portcullis_tenancy::{ProjectId, Timestamp};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// References that one statement takes, at five values each.
@@ -21,17 +24,76 @@ macro_rules! manifests {
     };
 }
 
-pub(crate) async fn add(store: &SqlStore, pushed: &PushedManifest) -> Result<()> {
-    let mut write = store.write().await?;
-    write.execute(put(pushed)?).await?;
-    put_references(&mut write, pushed).await?;
-    // In one order, so that two pushes of the same tags cannot wait for each other.
-    let mut tags: Vec<&Tag> = pushed.tags.iter().collect();
-    tags.sort();
-    for tag in tags {
-        write.execute(put_tag(pushed, tag)).await?;
+pub(crate) async fn add(
+    store: &SqlStore,
+    pushed: &PushedManifest,
+    sizes: &[(Digest, u64)],
+    charge: Charge<'_>,
+) -> Result<Admission> {
+    let mut ledger = Ledger::open(store, &pushed.project, matches!(charge, Charge::Anyway)).await?;
+    let named = named_blobs(&pushed.manifest);
+    let known = blob::known(&mut ledger.write, &pushed.project, &named).await?;
+    if known.values().any(|blob| blob.is_busy(pushed.pushed_at)) {
+        return Ok(Admission::Busy);
     }
-    write.commit().await
+    let mut more = if is_known(&mut ledger, pushed).await? { 0 } else { pushed.manifest.size };
+    let (mut charged, mut adopted) = (Vec::new(), Vec::new());
+    for digest in &named {
+        match (known.get(digest.as_str()), sizes.iter().find(|(of, _)| of == digest)) {
+            (Some(blob), _) if blob.is_charged => {}
+            (Some(blob), _) => {
+                more = more.saturating_add(blob.size);
+                charged.push(digest);
+            }
+            (None, Some((_, size))) => {
+                more = more.saturating_add(*size);
+                adopted.push((digest, *size));
+            }
+            (None, None) => {}
+        }
+    }
+    if let Charge::By(id) = charge {
+        let held = ledger.end_reservation(id).await?;
+        if let Some(shortage) = ledger.shortage(more, held) {
+            return Ok(Admission::Refused(shortage));
+        }
+        ledger.write.execute(query("DELETE FROM journal WHERE id = $1").bind(id)).await?;
+    }
+    ledger.account.committed = ledger.account.committed.saturating_add(more);
+
+    ledger.write.execute(put(pushed)?).await?;
+    put_references(&mut ledger.write, pushed).await?;
+    for (digest, size) in adopted {
+        let (project, repository) = (pushed.project.clone(), pushed.repository.clone());
+        let blob = StoredBlob { project, repository, digest: digest.clone(), size, at: pushed.pushed_at };
+        blob::charge_one(&mut ledger.write, &blob).await?;
+    }
+    let waiting = named.iter().filter(|digest| known.get(digest.as_str()).is_some_and(|blob| blob.is_orphan));
+    for digest in waiting.chain(charged) {
+        let name = query(
+            "UPDATE blob SET orphan_since = NULL, uncharged_at = NULL, unlinking_until = NULL, kept_upstream = 0 \
+             WHERE project_id = $1 AND digest = $2",
+        );
+        ledger.write.execute(name.bind(&*pushed.project.0).bind(digest.as_str())).await?;
+    }
+    for tag in &pushed.tags {
+        ledger.write.execute(put_tag(pushed, tag)).await?;
+    }
+    let account = ledger.commit().await?;
+    Ok(Admission::Granted { held: 0, account })
+}
+
+/// The distinct blobs that a manifest names, those included whose bytes need not be here.
+fn named_blobs(manifest: &Manifest) -> Vec<Digest> {
+    let named = manifest.config.iter().chain(&manifest.layers).map(|descriptor| descriptor.digest.clone());
+    named.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Whether the project is charged with the manifest already, in whichever repository.
+async fn is_known(ledger: &mut Ledger<'_>, pushed: &PushedManifest) -> Result<bool> {
+    let find = query("SELECT 1 AS found FROM manifest WHERE project_id = $1 AND digest = $2 LIMIT 1");
+    let find = find.bind(&*pushed.project.0).bind(pushed.manifest.digest.as_str());
+    Ok(ledger.write.optional(find, |_| Ok(())).await?.is_some())
 }
 
 /// The same bytes pushed again, perhaps under another media type: the newest facts hold.
@@ -153,26 +215,55 @@ pub(crate) async fn remove(
     project: &ProjectId,
     repository: &RepositoryName,
     digest: &Digest,
-) -> Result<Vec<Tag>> {
+    now: Timestamp,
+) -> Result<Removed> {
     let of_it = |sql: &'static str| query(sql).bind(&*project.0).bind(repository.as_str()).bind(digest.as_str());
-    let mut write = store.write().await?;
-    // Changes nothing, but takes the row: no tag can come to stand on it before it is gone.
-    let take = of_it("UPDATE manifest SET size = size WHERE project_id = $1 AND repository = $2 AND digest = $3");
-    if write.execute(take).await? == 0 {
-        return Ok(Vec::new());
+    let mut ledger = Ledger::open(store, project, true).await?;
+    let named = of_it(
+        "SELECT DISTINCT digest FROM manifest_reference \
+         WHERE project_id = $1 AND repository = $2 AND manifest_digest = $3 AND kind <> 'child'",
+    );
+    let named = ledger.write.all(named, |row| row::parse(row, "digest", Digest::parse)).await?;
+    let untag = of_it("DELETE FROM tag WHERE project_id = $1 AND repository = $2 AND digest = $3 RETURNING tag");
+    let mut removed = Removed {
+        tags: ledger.write.all(untag, |row| row::parse(row, "tag", Tag::parse)).await?,
+        ..Removed::default()
+    };
+    removed.tags.sort();
+    let forget = of_it("DELETE FROM manifest WHERE project_id = $1 AND repository = $2 AND digest = $3 RETURNING size");
+    let Some(size) = ledger.write.optional(forget, |row| row::size(row, "size")).await? else {
+        return Ok(Removed::default());
+    };
+    let elsewhere = query("SELECT 1 AS found FROM manifest WHERE project_id = $1 AND digest = $2 LIMIT 1");
+    let elsewhere = elsewhere.bind(&*project.0).bind(digest.as_str());
+    if ledger.write.optional(elsewhere, |_| Ok(())).await?.is_none() {
+        removed.reclaimed = size;
     }
-    // One by one in their order, as a push that moves several of them takes them.
-    let held = of_it("SELECT tag FROM tag WHERE project_id = $1 AND repository = $2 AND digest = $3 ORDER BY tag");
-    let mut tags = Vec::new();
-    for tag in write.all(held, |row| row::parse(row, "tag", Tag::parse)).await? {
-        let untag = of_it("DELETE FROM tag WHERE project_id = $1 AND repository = $2 AND digest = $3 AND tag = $4");
-        if write.execute(untag.bind(tag.as_str())).await? > 0 {
-            tags.push(tag);
+    for digest in named {
+        // What a manifest under way names waits for that one.
+        let wait = query(
+            "UPDATE blob SET orphan_since = $3 WHERE project_id = $1 AND digest = $2 AND uncharged_at IS NULL \
+             AND EXISTS (SELECT 1 FROM pin WHERE pin.project_id = $1 AND pin.digest = $2) \
+             AND NOT EXISTS (SELECT 1 FROM manifest_reference AS named WHERE named.project_id = $1 AND named.digest = $2)",
+        );
+        let wait = wait.bind(&*project.0).bind(digest.as_str()).bind(now.as_millisecond());
+        if ledger.write.execute(wait).await? > 0 {
+            continue;
+        }
+        let uncharge = query(
+            "UPDATE blob SET uncharged_at = $3, orphan_since = NULL WHERE project_id = $1 AND digest = $2 AND uncharged_at IS NULL \
+             AND NOT EXISTS (SELECT 1 FROM manifest_reference AS named WHERE named.project_id = $1 AND named.digest = $2) \
+             RETURNING size",
+        );
+        let uncharge = uncharge.bind(&*project.0).bind(digest.as_str()).bind(now.as_millisecond());
+        if let Some(size) = ledger.write.optional(uncharge, |row| row::size(row, "size")).await? {
+            removed.reclaimed = removed.reclaimed.saturating_add(size);
+            removed.uncharged.push(digest);
         }
     }
-    write.execute(of_it("DELETE FROM manifest WHERE project_id = $1 AND repository = $2 AND digest = $3")).await?;
-    write.commit().await?;
-    Ok(tags)
+    ledger.account.committed = ledger.account.committed.saturating_sub(removed.reclaimed);
+    ledger.commit().await?;
+    Ok(removed)
 }
 
 fn read(row: &AnyRow) -> Result<RecordedManifest> {

@@ -1,12 +1,15 @@
 //! The table of contents: each call of [`Store`], where its queries stand, and its deadline.
 
 use super::{DEADLINE, SqlStore, failure};
-use crate::{journal, key, ledger, policy, project, robot, session};
+use crate::{journal, key, ledger, policy, project, quota, robot, session};
 use portcullis_oci::{Digest, RepositoryName, Tag};
 use portcullis_tenancy::grant::{Consent, ForeignGrant};
 use portcullis_tenancy::key::StoredKey;
-use portcullis_tenancy::ledger::{JournalEntry, PushedManifest, RecordedManifest, Upload};
+use portcullis_tenancy::ledger::{
+    Charge, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable, Upload, Walk,
+};
 use portcullis_tenancy::policy::{Attachment, PolicyName};
+use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
 use portcullis_tenancy::store::{Generation, Result};
 use portcullis_tenancy::token::ScopeSet;
 use portcullis_tenancy::{Project, ProjectId, Robot, RobotId, Store, Timestamp};
@@ -106,19 +109,87 @@ impl Store for SqlStore {
         within(session::sweep(self, now)).await
     }
 
-    async fn add_link(
+    async fn account(&self, project: &ProjectId) -> Result<Account> {
+        within(ledger::account::one(self, project)).await
+    }
+    async fn accounts(&self) -> Result<Vec<(ProjectId, Account)>> {
+        within(ledger::account::all(self)).await
+    }
+    async fn breakdown(&self, project: &ProjectId, limit: u32) -> Result<Breakdown> {
+        within(ledger::account::breakdown(self, project, limit)).await
+    }
+    async fn set_quota(&self, project: &ProjectId, quota: Option<u64>, soft_percent: Option<u8>) -> Result<()> {
+        within(ledger::account::set(self, project, quota, soft_percent)).await
+    }
+    async fn total(&self) -> Result<Total> {
+        within(ledger::account::total(self)).await
+    }
+    async fn set_total(&self, cap: Option<u64>) -> Result<()> {
+        within(ledger::account::set_total(self, cap)).await
+    }
+    async fn maintenance(&self) -> Result<Option<Timestamp>> {
+        within(quota::maintenance(self)).await
+    }
+    async fn set_maintenance(&self, since: Option<Timestamp>) -> Result<()> {
+        within(quota::set_maintenance(self, since)).await
+    }
+    async fn add_quota_request(&self, request: &QuotaRequest) -> Result<()> {
+        within(quota::ask(self, request)).await
+    }
+    async fn quota_requests(&self, project: Option<&ProjectId>) -> Result<Vec<QuotaRequest>> {
+        within(quota::requests(self, project)).await
+    }
+    async fn decide_quota_request(&self, id: &str, decision: &Decision) -> Result<QuotaRequest> {
+        within(quota::decide(self, id, decision)).await
+    }
+
+    async fn reserve(&self, claim: &Claim) -> Result<Admission> {
+        within(ledger::account::reserve(self, claim)).await
+    }
+    async fn shrink(&self, id: &str, bytes: u64, expires_at: Timestamp) -> Result<()> {
+        within(ledger::account::shrink(self, id, bytes, expires_at)).await
+    }
+    async fn release(&self, id: &str) -> Result<()> {
+        within(ledger::account::release(self, id)).await
+    }
+    async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp) -> Result<()> {
+        within(ledger::account::renew(self, ids, now, until)).await
+    }
+    async fn recount(&self, project: &ProjectId, repair: bool) -> Result<(u64, u64)> {
+        within(ledger::account::recount(self, project, repair)).await
+    }
+
+    async fn add_blob(&self, blob: &StoredBlob, charge: Charge<'_>) -> Result<Admission> {
+        within(ledger::blob::add(self, blob, charge)).await
+    }
+    async fn standing(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<Standing> {
+        within(ledger::blob::standing(self, project, repository, digest)).await
+    }
+    async fn renew_orphan(&self, project: &ProjectId, digest: &Digest, now: Timestamp) -> Result<()> {
+        within(ledger::blob::renew_orphan(self, project, digest, now)).await
+    }
+    async fn expire_orphans(
         &self,
-        project: &ProjectId,
-        repository: &RepositoryName,
-        digest: &Digest,
-        size: u64,
-        upload: Option<&str>,
+        before: Timestamp,
         now: Timestamp,
-    ) -> Result<()> {
-        within(ledger::link::add(self, project, repository, digest, size, upload, now)).await
+        limit: u32,
+    ) -> Result<Vec<(ProjectId, Digest, u64)>> {
+        within(ledger::blob::expire_orphans(self, before, now, limit)).await
+    }
+    async fn take_unlinkable(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Unlinkable>> {
+        within(ledger::blob::take_unlinkable(self, before, now, until, limit)).await
+    }
+    async fn unlinked(&self, project: &ProjectId, digest: &Digest, is_gone: bool) -> Result<()> {
+        within(ledger::blob::unlinked(self, project, digest, is_gone)).await
     }
     async fn has_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
-        within(ledger::link::exists(self, project, repository, digest)).await
+        within(ledger::blob::exists(self, project, repository, digest)).await
     }
     async fn missing_links(
         &self,
@@ -146,10 +217,10 @@ impl Store for SqlStore {
         within(policy::component(self, digest)).await
     }
     async fn stored_sizes(&self, project: &ProjectId, digests: &[Digest]) -> Result<Vec<(Digest, u64)>> {
-        within(ledger::link::sizes(self, project, digests)).await
+        within(ledger::blob::sizes(self, project, digests)).await
     }
-    async fn usage(&self, project: &ProjectId) -> Result<(u64, Option<u64>)> {
-        within(ledger::usage(self, project)).await
+    async fn unpaid(&self, project: &ProjectId, manifest: Option<&Digest>, blobs: &[Digest]) -> Result<Unpaid> {
+        within(ledger::blob::unpaid(self, project, manifest, blobs)).await
     }
     async fn links(
         &self,
@@ -157,14 +228,19 @@ impl Store for SqlStore {
         after: Option<&(RepositoryName, Digest)>,
         limit: u32,
     ) -> Result<Vec<(RepositoryName, Digest)>> {
-        within(ledger::link::all(self, project, after, limit)).await
+        within(ledger::blob::all(self, project, after, limit)).await
     }
-    async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<()> {
-        within(ledger::link::remove(self, project, repository, digest)).await
+    async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<u64> {
+        within(ledger::blob::remove(self, project, repository, digest)).await
     }
 
-    async fn add_manifest(&self, pushed: &PushedManifest) -> Result<()> {
-        within(ledger::manifest::add(self, pushed)).await
+    async fn add_manifest(
+        &self,
+        pushed: &PushedManifest,
+        sizes: &[(Digest, u64)],
+        charge: Charge<'_>,
+    ) -> Result<Admission> {
+        within(ledger::manifest::add(self, pushed, sizes, charge)).await
     }
     async fn manifest(
         &self,
@@ -190,8 +266,9 @@ impl Store for SqlStore {
         project: &ProjectId,
         repository: &RepositoryName,
         digest: &Digest,
-    ) -> Result<Vec<Tag>> {
-        within(ledger::manifest::remove(self, project, repository, digest)).await
+        now: Timestamp,
+    ) -> Result<Removed> {
+        within(ledger::manifest::remove(self, project, repository, digest, now)).await
     }
     async fn remove_tag(&self, project: &ProjectId, repository: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
         within(ledger::tag::remove(self, project, repository, tag)).await
@@ -236,5 +313,18 @@ impl Store for SqlStore {
     }
     async fn unfinished(&self, before: Timestamp) -> Result<Vec<JournalEntry>> {
         within(journal::unfinished(self, before)).await
+    }
+
+    async fn walk_position(&self, project: &ProjectId, walk: Walk) -> Result<Option<Box<str>>> {
+        within(quota::walk_position(self, project, walk)).await
+    }
+    async fn set_walk_position(
+        &self,
+        project: &ProjectId,
+        walk: Walk,
+        position: Option<&RepositoryName>,
+        now: Timestamp,
+    ) -> Result<()> {
+        within(quota::set_walk_position(self, project, walk, position, now)).await
     }
 }

@@ -116,11 +116,14 @@ pub async fn records_of_one_repository_at_once_all_arrive(nodes: Nodes) {
             let app = repo("acme/app");
             let mut tags = ["1", "2", "3", "4"];
             tags.rotate_left(number % 4);
-            store.add_link(&acme.id, &app, &digest("shared"), 5, None, at(1)).await.unwrap();
-            store.add_link(&acme.id, &repo("acme/come-and-go"), &digest("shared"), 5, None, at(1)).await.unwrap();
+            hold(&*store, &acme.id, &app, &digest("shared"), 5, None, at(1)).await.unwrap();
+            hold(&*store, &acme.id, &repo("acme/come-and-go"), &digest("shared"), 5, None, at(1)).await.unwrap();
             store.remove_link(&acme.id, &repo("acme/come-and-go"), &digest("shared")).await.unwrap();
-            store.add_manifest(&pushed(&acme, "acme/app", &(number % 3).to_string(), &tags)).await.unwrap();
-            store.remove_manifest(&acme.id, &app, &digest("gone")).await.unwrap();
+            store
+                .add_manifest(&pushed(&acme, "acme/app", &(number % 3).to_string(), &tags), &[], Charge::Anyway)
+                .await
+                .unwrap();
+            store.remove_manifest(&acme.id, &app, &digest("gone"), at(20)).await.unwrap();
         }
     })
     .await;
@@ -140,15 +143,15 @@ pub async fn manifests_that_come_and_go_leave_no_tag_behind(nodes: Nodes) {
         tags.rotate_left(number % 3);
         async move {
             if number % 8 < 5 {
-                store.add_manifest(&pushed(&acme, "acme/app", of, &tags)).await.unwrap();
+                store.add_manifest(&pushed(&acme, "acme/app", of, &tags), &[], Charge::Anyway).await.unwrap();
             } else {
-                store.remove_manifest(&acme.id, &repo("acme/app"), &digest(of)).await.unwrap();
+                store.remove_manifest(&acme.id, &repo("acme/app"), &digest(of), at(20)).await.unwrap();
             }
         }
     })
     .await;
     for of in ["m", "n"] {
-        nodes.one.remove_manifest(&acme.id, &repo("acme/app"), &digest(of)).await.unwrap();
+        nodes.one.remove_manifest(&acme.id, &repo("acme/app"), &digest(of), at(20)).await.unwrap();
     }
     assert!(nodes.one.tags(&acme.id, &repo("acme/app")).await.unwrap().is_empty());
 }

@@ -6,8 +6,8 @@ pub async fn a_link_belongs_to_one_repository_of_one_project(nodes: Nodes) {
     let (acme, _) = acme(&*nodes.one).await;
     let globex = project("globex");
     nodes.one.add_project(&globex).await.unwrap();
-    nodes.one.add_link(&acme.id, &repo("acme/a_b"), &digest("b"), 7, None, at(1)).await.unwrap();
-    nodes.one.add_link(&acme.id, &repo("acme/a_b"), &digest("b"), 7, Some("no such upload"), at(2)).await.unwrap();
+    hold(&*nodes.one, &acme.id, &repo("acme/a_b"), &digest("b"), 7, None, at(1)).await.unwrap();
+    hold(&*nodes.one, &acme.id, &repo("acme/a_b"), &digest("b"), 7, Some("no such upload"), at(2)).await.unwrap();
     let held = async |project: &Project, repository: &str| {
         nodes.other.has_link(&project.id, &repo(repository), &digest("b")).await.unwrap()
     };
@@ -15,7 +15,7 @@ pub async fn a_link_belongs_to_one_repository_of_one_project(nodes: Nodes) {
     assert!(!held(&acme, "acme/axb").await, "`_` is no wildcard");
     assert!(!held(&globex, "acme/a_b").await);
 
-    nodes.one.add_link(&acme.id, &repo("acme/axb"), &digest("b"), 7, None, at(3)).await.unwrap();
+    hold(&*nodes.one, &acme.id, &repo("acme/axb"), &digest("b"), 7, None, at(3)).await.unwrap();
     nodes.one.remove_link(&acme.id, &repo("acme/a_b"), &digest("b")).await.unwrap();
     nodes.one.remove_link(&acme.id, &repo("acme/a_b"), &digest("b")).await.unwrap();
     assert!(!held(&acme, "acme/a_b").await);
@@ -29,11 +29,11 @@ pub async fn what_is_missing_is_told_however_many_are_asked_for(nodes: Nodes) {
     let app = repo("acme/app");
     let asked: Vec<Digest> = (0..1201).map(|number| digest(&number.to_string())).collect();
     for held in [&asked[3], &asked[700], &asked[1200]] {
-        nodes.one.add_link(&acme.id, &app, held, 1, None, at(1)).await.unwrap();
+        hold(&*nodes.one, &acme.id, &app, held, 1, None, at(1)).await.unwrap();
     }
     let mut pushed = pushed(&acme, "acme/app", "unused", &[]);
     pushed.manifest.digest = asked[5].clone();
-    nodes.one.add_manifest(&pushed).await.unwrap();
+    nodes.one.add_manifest(&pushed, &[], Charge::Anyway).await.unwrap();
 
     let expected = |held: &[usize]| {
         asked
@@ -60,7 +60,7 @@ pub async fn a_manifest_comes_back_with_its_facts(nodes: Nodes) {
     push.manifest.layers = (0..257).map(|number| descriptor(&(number / 2).to_string())).collect();
     push.manifest.layers[0].urls = vec!["https://example.org/layer".into()];
     push.manifest.layers[0].media_type = "application/vnd.oci.image.layer.nondistributable.v1.tar".into();
-    nodes.one.add_manifest(&push).await.unwrap();
+    nodes.one.add_manifest(&push, &[], Charge::Anyway).await.unwrap();
 
     let kept = nodes.other.manifest(&acme.id, &app, &digest("m")).await.unwrap().unwrap();
     assert_eq!(kept.digest, digest("m"));
@@ -76,9 +76,9 @@ pub async fn a_manifest_comes_back_with_its_facts(nodes: Nodes) {
 pub async fn the_same_manifest_under_a_second_tag_is_one_manifest(nodes: Nodes) {
     let (acme, _) = acme(&*nodes.one).await;
     let app = repo("acme/app");
-    nodes.one.add_manifest(&pushed(&acme, "acme/app", "m", &["b"])).await.unwrap();
-    nodes.one.add_manifest(&pushed(&acme, "acme/app", "m", &["A", "_"])).await.unwrap();
-    nodes.one.add_manifest(&pushed(&acme, "acme/app", "m", &[])).await.unwrap();
+    nodes.one.add_manifest(&pushed(&acme, "acme/app", "m", &["b"]), &[], Charge::Anyway).await.unwrap();
+    nodes.one.add_manifest(&pushed(&acme, "acme/app", "m", &["A", "_"]), &[], Charge::Anyway).await.unwrap();
+    nodes.one.add_manifest(&pushed(&acme, "acme/app", "m", &[]), &[], Charge::Anyway).await.unwrap();
     assert_eq!(nodes.other.manifests(&acme.id, &app).await.unwrap().len(), 1);
     let on_m = |name: &str| (tag(name), digest("m"));
     assert_eq!(
@@ -87,22 +87,25 @@ pub async fn the_same_manifest_under_a_second_tag_is_one_manifest(nodes: Nodes) 
         "in the order of bytes"
     );
     // A tag moves.
-    nodes.one.add_manifest(&pushed(&acme, "acme/app", "n", &["_"])).await.unwrap();
+    nodes.one.add_manifest(&pushed(&acme, "acme/app", "n", &["_"]), &[], Charge::Anyway).await.unwrap();
     assert_eq!(nodes.other.tags(&acme.id, &app).await.unwrap(), [on_m("A"), (tag("_"), digest("n")), on_m("b")]);
 }
 
 pub async fn a_removed_manifest_takes_its_tags_and_a_removed_tag_takes_nothing(nodes: Nodes) {
     let (acme, _) = acme(&*nodes.one).await;
     let app = repo("acme/app");
-    nodes.one.add_manifest(&pushed(&acme, "acme/app", "m", &["2", "1", "3"])).await.unwrap();
-    nodes.one.add_manifest(&pushed(&acme, "acme/app", "n", &["n"])).await.unwrap();
-    nodes.one.add_manifest(&pushed(&acme, "acme/copy", "m", &["1"])).await.unwrap();
+    nodes.one.add_manifest(&pushed(&acme, "acme/app", "m", &["2", "1", "3"]), &[], Charge::Anyway).await.unwrap();
+    nodes.one.add_manifest(&pushed(&acme, "acme/app", "n", &["n"]), &[], Charge::Anyway).await.unwrap();
+    nodes.one.add_manifest(&pushed(&acme, "acme/copy", "m", &["1"]), &[], Charge::Anyway).await.unwrap();
 
     assert_eq!(nodes.one.remove_tag(&acme.id, &app, &tag("3")).await.unwrap(), Some(digest("m")));
     assert_eq!(nodes.one.remove_tag(&acme.id, &app, &tag("3")).await.unwrap(), None);
     assert!(nodes.other.manifest(&acme.id, &app, &digest("m")).await.unwrap().is_some());
-    assert_eq!(nodes.one.remove_manifest(&acme.id, &app, &digest("m")).await.unwrap(), [tag("1"), tag("2")]);
-    assert!(nodes.one.remove_manifest(&acme.id, &app, &digest("m")).await.unwrap().is_empty());
+    assert_eq!(
+        nodes.one.remove_manifest(&acme.id, &app, &digest("m"), at(20)).await.unwrap().tags,
+        [tag("1"), tag("2")]
+    );
+    assert_eq!(nodes.one.remove_manifest(&acme.id, &app, &digest("m"), at(20)).await.unwrap(), Default::default());
     assert_eq!(nodes.other.manifest(&acme.id, &app, &digest("m")).await.unwrap(), None);
     assert_eq!(nodes.other.tags(&acme.id, &app).await.unwrap(), [(tag("n"), digest("n"))]);
     assert_eq!(nodes.other.tags(&acme.id, &repo("acme/copy")).await.unwrap(), [(tag("1"), digest("m"))]);
@@ -122,7 +125,7 @@ pub async fn referrers_are_those_of_the_subject_in_the_repository(nodes: Nodes) 
         referrer("acme/app", "else", "n"),
         referrer("acme/other", "far", "m"),
     ] {
-        nodes.one.add_manifest(&push).await.unwrap();
+        nodes.one.add_manifest(&push, &[], Charge::Anyway).await.unwrap();
     }
     let mut expected = [digest("sig"), digest("sbom")];
     expected.sort();
@@ -145,11 +148,11 @@ pub async fn repositories_come_page_by_page_in_the_order_of_bytes(nodes: Nodes) 
     let ordered = ["acme/a", "acme/a-b", "acme/a.b", "acme/a/b", "acme/a0", "acme/a_b", "acme/ab"];
     for name in ordered.iter().rev() {
         for of in ["m", "n"] {
-            nodes.one.add_manifest(&pushed(&acme, name, of, &[])).await.unwrap();
+            nodes.one.add_manifest(&pushed(&acme, name, of, &[]), &[], Charge::Anyway).await.unwrap();
         }
     }
-    nodes.one.add_manifest(&pushed(&globex, "globex/app", "m", &[])).await.unwrap();
-    nodes.one.add_link(&acme.id, &repo("acme/blobs-only"), &digest("b"), 1, None, at(1)).await.unwrap();
+    nodes.one.add_manifest(&pushed(&globex, "globex/app", "m", &[]), &[], Charge::Anyway).await.unwrap();
+    hold(&*nodes.one, &acme.id, &repo("acme/blobs-only"), &digest("b"), 1, None, at(1)).await.unwrap();
 
     let page = async |after: Option<&'static str>, limit| {
         let page = nodes.other.repositories(&acme.id, after, limit).await.unwrap();
@@ -161,7 +164,7 @@ pub async fn repositories_come_page_by_page_in_the_order_of_bytes(nodes: Nodes) 
     assert_eq!(page(Some("acme/a.a"), 1).await, ordered[2..3], "a position need not exist");
     assert!(page(Some("zzz"), 100).await.is_empty());
     assert!(page(None, 0).await.is_empty());
-    nodes.one.remove_manifest(&acme.id, &repo("acme/a"), &digest("m")).await.unwrap();
-    nodes.one.remove_manifest(&acme.id, &repo("acme/a"), &digest("n")).await.unwrap();
+    nodes.one.remove_manifest(&acme.id, &repo("acme/a"), &digest("m"), at(20)).await.unwrap();
+    nodes.one.remove_manifest(&acme.id, &repo("acme/a"), &digest("n"), at(20)).await.unwrap();
     assert_eq!(page(None, 1).await, ordered[1..2], "an empty one is none");
 }

@@ -102,8 +102,11 @@ pub async fn a_purged_project_leaves_no_record(nodes: Nodes) {
     let app = repo("acme/app");
     store.open_upload(&upload("u", &ci, "acme/app")).await.unwrap();
     for number in 0..3 {
-        store.add_link(&acme.id, &app, &digest(&number.to_string()), 1, None, at(1)).await.unwrap();
-        store.add_manifest(&pushed(&acme, "acme/app", &number.to_string(), &["latest"])).await.unwrap();
+        hold(store, &acme.id, &app, &digest(&number.to_string()), 1, None, at(1)).await.unwrap();
+        store
+            .add_manifest(&pushed(&acme, "acme/app", &number.to_string(), &["latest"]), &[], Charge::Anyway)
+            .await
+            .unwrap();
     }
     assert!(store.lock_tag(&acme.id, &app, &tag("latest"), "me", at(1), at(60)).await.unwrap());
 
@@ -116,7 +119,7 @@ pub async fn a_purged_project_leaves_no_record(nodes: Nodes) {
     assert!(other.tags(&acme.id, &app).await.unwrap().is_empty());
     let guest = other.robot(&guest.id).await.unwrap().unwrap();
     assert_eq!(guest.grants.len(), 1, "a grant on what is gone is gone");
-    let orphan = store.add_link(&acme.id, &app, &digest("0"), 1, None, at(9)).await;
+    let orphan = hold(store, &acme.id, &app, &digest("0"), 1, None, at(9)).await;
     assert!(matches!(orphan, Err(StoreError::Missing)), "{orphan:?}");
 }
 
@@ -340,11 +343,11 @@ async fn records(store: &dyn Store, acme: &Project, ci: &Robot) {
     store.deployment("id").await.unwrap();
     store.note_use(&[(ci.secrets[0].id.clone(), at(1))]).await.unwrap();
     store.open_upload(&upload("u", ci, "acme/app")).await.unwrap();
-    store.add_link(&acme.id, &app, &digest("b"), 1, Some("u"), at(1)).await.unwrap();
-    store.add_manifest(&pushed(acme, "acme/app", "m", &["t"])).await.unwrap();
+    hold(store, &acme.id, &app, &digest("b"), 1, Some("u"), at(1)).await.unwrap();
+    store.add_manifest(&pushed(acme, "acme/app", "m", &["t"]), &[], Charge::Anyway).await.unwrap();
     assert!(store.lock_tag(&acme.id, &app, &tag("t"), "me", at(1), at(2)).await.unwrap());
     store.sweep(at(100)).await.unwrap();
     store.remove_tag(&acme.id, &app, &tag("t")).await.unwrap();
-    store.remove_manifest(&acme.id, &app, &digest("m")).await.unwrap();
+    store.remove_manifest(&acme.id, &app, &digest("m"), at(20)).await.unwrap();
     store.remove_link(&acme.id, &app, &digest("b")).await.unwrap();
 }

@@ -20,7 +20,7 @@ pub async fn an_upload_is_open_until_it_is_closed(nodes: Nodes) {
 pub async fn a_link_closes_the_upload_that_brought_it(nodes: Nodes) {
     let (acme, ci) = acme(&*nodes.one).await;
     nodes.one.open_upload(&upload("u", &ci, "acme/app")).await.unwrap();
-    nodes.one.add_link(&acme.id, &repo("acme/app"), &digest("b"), 7, Some("u"), at(1)).await.unwrap();
+    hold(&*nodes.one, &acme.id, &repo("acme/app"), &digest("b"), 7, Some("u"), at(1)).await.unwrap();
     assert_eq!(nodes.other.upload("u").await.unwrap(), None);
     assert!(nodes.other.has_link(&acme.id, &repo("acme/app"), &digest("b")).await.unwrap());
 }
@@ -75,7 +75,12 @@ pub async fn the_journal_gives_back_what_was_not_struck_out(nodes: Nodes) {
         id: id.into(),
         project: acme.id.clone(),
         repository: repo("acme/app"),
-        step: JournalStep::DeleteTag { tag: tag("1.0"), throwaway: digest("nothing") },
+        step: match second {
+            10 => JournalStep::PutManifest { digest: digest("m"), tags: vec![tag("1.0"), tag("latest")] },
+            20 => JournalStep::PutBlob { digest: digest("b") },
+            _ => JournalStep::DeleteTag { tag: tag("1.0"), throwaway: digest("nothing") },
+        },
+        actor: "acme+ci".into(),
         started_at: at(second),
     };
     for (id, second) in [("late", 30), ("first", 10), ("second", 20), ("done", 15)] {
@@ -84,4 +89,10 @@ pub async fn the_journal_gives_back_what_was_not_struck_out(nodes: Nodes) {
     nodes.one.finish("done").await.unwrap();
     nodes.one.finish("done").await.unwrap();
     assert_eq!(nodes.other.unfinished(at(30)).await.unwrap(), [entry("first", 10), entry("second", 20)]);
+    nodes.one.renew(&["first".into()], at(40), at(50)).await.unwrap();
+    assert_eq!(
+        nodes.other.unfinished(at(30)).await.unwrap(),
+        [entry("second", 20)],
+        "somebody is at work at the first"
+    );
 }

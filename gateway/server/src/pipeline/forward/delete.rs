@@ -3,20 +3,24 @@
 use super::Errand;
 use super::mapping::{plain, refusal};
 use super::tags;
-use crate::app::random;
 use crate::body::Body;
 use crate::config::Isolation;
 use crate::pipeline::respond::{Refusal, unknown_manifest};
+use crate::quota::{AtWork, operation_id};
 use crate::tag_lock::TagLocks;
 use crate::throwaway::{Throwaway, Throwaways};
 use crate::upstream::{Call, RequestBody};
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use portcullis_oci::manifest::media_type;
 use portcullis_oci::route::Page;
 use portcullis_oci::{Digest, ErrorCode, Operation, Reference, Tag};
-use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
-use portcullis_tenancy::random_id;
+use portcullis_tenancy::ledger::{JournalEntry, JournalStep, Standing};
+use portcullis_tenancy::{Store, Timestamp};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Bytes that a deletion gives back to its project.
+const RECLAIMED: HeaderName = HeaderName::from_static("portcullis-reclaimed-bytes");
 
 /// Most tags from before the gateway that are locked while a manifest is deleted. A push of another one at that moment may
 /// lose its tag again.
@@ -66,43 +70,94 @@ async fn unrecorded(errand: &Errand, recorded: &[(Tag, Digest)]) -> Result<Vec<T
 }
 
 async fn delete_manifest(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refusal> {
+    let journal = errand.begin(JournalStep::DeleteManifest { digest: digest.clone() }).await?;
     let answer = errand.send(errand.call()).await?;
     let status = answer.head.status;
     if !status.is_success() && status != StatusCode::NOT_FOUND {
+        if status.is_client_error() {
+            journal.finish(errand).await?;
+        }
         return Err(refusal(errand, answer).await);
     }
     // What the upstream does not have (any more) is not kept in the record either.
     let (project, repository, forgotten) = (errand.project.id.clone(), errand.repository.clone(), digest.clone());
-    errand
-        .visit
-        .worker
-        .app
-        .store
-        .run(|store| async move { store.remove_manifest(&project, &repository, &forgotten).await })
-        .await?;
+    let store = &errand.visit.worker.app.store;
+    let now = Timestamp::now();
+    let forget =
+        move |store: Arc<dyn Store>| async move { store.remove_manifest(&project, &repository, &forgotten, now).await };
+    let removed = store.run(forget).await?;
+    store.forget_links();
+    journal.finish(errand).await?;
     if status == StatusCode::NOT_FOUND {
         return Err(refusal(errand, answer).await);
     }
     answer.whole().await?;
-    Ok(accepted())
+    Ok(reclaimed(removed.reclaimed))
 }
 
 /// DELETE of a blob: the repository does not hold it any more.
 pub async fn blob(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refusal> {
     let visit = &errand.visit;
     let store = &visit.worker.app.store;
-    if visit.settings.config.upstream.isolation == Isolation::Ledger
-        && !store.has_link(&errand.project.id, &errand.repository, digest).await?
-    {
+    let standing = store.standing(&errand.project.id, &errand.repository, digest).await?;
+    let is_seen = match standing {
+        Standing::Held { .. } => true,
+        Standing::Uncharged => false,
+        Standing::Unknown => visit.settings.config.upstream.isolation == Isolation::Repository,
+    };
+    if !is_seen {
         return Err(plain(ErrorCode::BlobUnknown, format!("{} has no such blob", errand.repository)));
     }
+    let journal = errand.begin(JournalStep::DeleteBlob { digest: digest.clone() }).await?;
     let answer = errand.send(errand.call()).await?;
-    if !answer.head.status.is_success() {
+    let status = answer.head.status;
+    if !status.is_success() {
+        if status.is_client_error() {
+            journal.finish(errand).await?;
+        }
         return Err(refusal(errand, answer).await);
     }
     answer.whole().await?;
-    store.remove_link(&errand.project.id, &errand.repository, digest).await?;
-    Ok(accepted())
+    let bytes = store.remove_link(&errand.project.id, &errand.repository, digest).await?;
+    journal.finish(errand).await?;
+    Ok(reclaimed(bytes))
+}
+
+/// A step that is journalled, and somebody at work at it.
+struct Journalled {
+    id: Box<str>,
+    _at_work: AtWork,
+}
+
+impl Errand {
+    async fn begin(&self, step: JournalStep) -> Result<Journalled, Refusal> {
+        let app = &self.visit.worker.app;
+        let entry = JournalEntry {
+            id: operation_id(),
+            project: self.project.id.clone(),
+            repository: self.repository.clone(),
+            step,
+            actor: self.granted.caller().actor(),
+            started_at: self.visit.now,
+        };
+        let journalled = Journalled { id: entry.id.clone(), _at_work: app.holds.at_work(&entry.id) };
+        app.store.run(|store| async move { store.begin(&entry).await }).await?;
+        Ok(journalled)
+    }
+}
+
+impl Journalled {
+    async fn finish(self, errand: &Errand) -> Result<(), Refusal> {
+        let id = self.id.clone();
+        Ok(errand.visit.worker.app.store.run(|store| async move { store.finish(&id).await }).await?)
+    }
+}
+
+/// Done, and how many bytes the project gets back.
+fn reclaimed(bytes: u64) -> Response<Body> {
+    let mut response = accepted();
+    response.headers_mut().insert(RECLAIMED, HeaderValue::from(bytes));
+    response
 }
 
 /// DELETE of one tag. Its siblings stay: where the upstream only deletes by digest, a throw-away takes the tag first.
@@ -153,19 +208,12 @@ async fn exists(errand: &Errand, tag: &Tag) -> Result<bool, Refusal> {
 async fn replace_and_delete(errand: &Errand, tag: &Tag) -> Result<(), Refusal> {
     let app = &errand.visit.worker.app;
     let throwaway = app.throwaways.make();
-    let entry = JournalEntry {
-        id: random_id(&random),
-        project: errand.project.id.clone(),
-        repository: errand.repository.clone(),
-        step: JournalStep::DeleteTag { tag: tag.clone(), throwaway: throwaway.digest.clone() },
-        started_at: errand.visit.now,
-    };
-    let id = entry.id.clone();
-    app.store.run(|store| async move { store.begin(&entry).await }).await?;
+    let journal =
+        errand.begin(JournalStep::DeleteTag { tag: tag.clone(), throwaway: throwaway.digest.clone() }).await?;
     let put = errand.send(put_throwaway(errand, tag, &throwaway)).await?;
     if put.head.status != StatusCode::CREATED {
         let refused = refusal(errand, put).await;
-        app.store.run(|store| async move { store.finish(&id).await }).await?;
+        journal.finish(errand).await?;
         return Err(refused);
     }
     put.whole().await?;
@@ -175,7 +223,7 @@ async fn replace_and_delete(errand: &Errand, tag: &Tag) -> Result<(), Refusal> {
         return Err(refusal(errand, deleted).await);
     }
     deleted.whole().await?;
-    Ok(app.store.run(|store| async move { store.finish(&id).await }).await?)
+    journal.finish(errand).await
 }
 
 fn put_throwaway(errand: &Errand, tag: &Tag, throwaway: &Throwaway) -> Call {

@@ -3,14 +3,19 @@
 use super::Errand;
 use super::mapping::{refusal, warnings};
 use crate::body::Body;
-use crate::pipeline::respond::Refusal;
+use crate::pipeline::respond::{self, Refusal};
+use crate::quota::soft_warning;
 use crate::tag_lock::TagLocks;
 use crate::upstream::{RequestBody, UpstreamError};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use portcullis_oci::manifest::Manifest;
 use portcullis_oci::{Operation, Reference, Tag};
-use portcullis_tenancy::ledger::PushedManifest;
+use portcullis_tenancy::Store;
+use portcullis_tenancy::ledger::{Charge, PushedManifest};
+use portcullis_tenancy::quota::Admission;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// PUT, under a reference and any further tags.
 pub async fn push(
@@ -34,7 +39,16 @@ async fn put_and_record(
     bytes: Bytes,
     manifest: Manifest,
 ) -> Result<Response<Body>, Refusal> {
-    let mut headers = put(errand, reference, &bytes, &manifest).await?;
+    let hold = errand.hold()?;
+    let mut headers = match put(errand, reference, &bytes, &manifest).await {
+        Ok(headers) => headers,
+        // What the upstream refused is not there; what else went wrong, the sweeper finds out.
+        Err(refusal @ Refusal::Protocol(_)) => {
+            hold.release().await;
+            return Err(refusal);
+        }
+        Err(other) => return Err(other),
+    };
     for tag in tags {
         let by_tag = Reference::Tag(tag.clone());
         if by_tag != *reference {
@@ -54,13 +68,26 @@ async fn put_and_record(
         manifest,
         tags: tags.to_vec(),
         pushed_at: errand.visit.now,
-        pushed_by: errand.actor(),
+        pushed_by: errand.granted.caller().actor(),
     };
-    errand.visit.worker.app.store.run(|store| async move { store.add_manifest(&pushed).await }).await?;
+    let (id, sizes): (Box<str>, _) = (hold.id().into(), errand.room.as_ref().map(|room| room.sizes.clone()));
+    let charge = |store: Arc<dyn Store>| async move {
+        store.add_manifest(&pushed, &sizes.unwrap_or_default(), Charge::By(&id)).await
+    };
+    let began = Instant::now();
+    let charged = errand.visit.worker.app.store.run(charge).await?;
+    errand.visit.worker.app.holds.metrics.took("commit", began);
+    let account = match charged {
+        Admission::Granted { account, .. } => account,
+        // Its reservation ran out meanwhile. It is upstream, and in the journal: the sweeper counts it.
+        Admission::Refused(_) | Admission::Busy => {
+            return Err(Refusal::unavailable("the push took too long to be recorded; push it again"));
+        }
+    };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     *response.headers_mut() = headers;
-    Ok(response)
+    Ok(respond::with_warnings(response, soft_warning(&errand.project, &account).as_slice()))
 }
 
 /// One PUT upstream; the digest that it states must be the one that was computed here.

@@ -15,6 +15,10 @@ use http_body_util::BodyExt;
 use portcullis_oci::digest::Verifier;
 use portcullis_oci::manifest::media_type;
 use portcullis_oci::{Digest, ErrorCode, Operation, Reference};
+use portcullis_tenancy::ledger::Standing;
+use portcullis_tenancy::{Store, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What of a manifest pull's headers goes upstream.
 const CONDITIONS: [HeaderName; 2] = [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
@@ -31,10 +35,15 @@ const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-conten
 pub async fn blob(errand: &Errand, method: &Method, digest: &Digest) -> Result<Response<Body>, Refusal> {
     let visit = &errand.visit;
     let app = &visit.worker.app;
-    if visit.settings.config.upstream.isolation == Isolation::Ledger
-        && !app.store.has_link(&errand.project.id, &errand.repository, digest).await?
-    {
-        return Err(plain(ErrorCode::BlobUnknown, format!("{} has no such blob", errand.repository)));
+    match app.store.standing(&errand.project.id, &errand.repository, digest).await? {
+        Standing::Held { orphan_since: None } => {}
+        Standing::Held { orphan_since: Some(since) } => renew_orphan(errand, digest, since),
+        // From before the gateway, where the upstream keeps repositories apart by itself.
+        Standing::Unknown if visit.settings.config.upstream.isolation == Isolation::Repository => {}
+        // What is not charged is not served, though the upstream would.
+        Standing::Unknown | Standing::Uncharged => {
+            return Err(plain(ErrorCode::BlobUnknown, format!("{} has no such blob", errand.repository)));
+        }
     }
     let headers = passed_up(&visit.head.headers, &CONDITIONS_AND_RANGES);
     let mut call = errand.call();
@@ -56,6 +65,26 @@ pub async fn blob(errand: &Errand, method: &Method, digest: &Digest) -> Result<R
         StatusCode::RANGE_NOT_SATISFIABLE => Err(Refusal::Range { length: whole_length(&answer) }),
         _ => Err(refusal(errand, answer).await),
     }
+}
+
+/// A client that looks for a blob means to name it in a manifest soon: its wait begins anew, in the background.
+fn renew_orphan(errand: &Errand, digest: &Digest, since: Timestamp) {
+    let now = Timestamp::now();
+    let grace = errand.visit.settings.config.quota.orphan_grace;
+    let waited = Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    // A part of the grace is enough: this is asked by every look.
+    if waited.saturating_mul(8) < grace {
+        return;
+    }
+    let (store, project, digest) =
+        (Arc::clone(&errand.visit.worker.app.store), errand.project.id.clone(), digest.clone());
+    tokio::spawn(async move {
+        let renew = move |store: Arc<dyn Store>| async move { store.renew_orphan(&project, &digest, now).await };
+        if let Err(error) = store.run(renew).await {
+            tracing::warn!(%error, "a blob's wait for a manifest was not begun anew");
+        }
+        store.forget_links();
+    });
 }
 
 /// GET or HEAD of a manifest. What policies have seen is what is sent, wherever its tag points meanwhile.

@@ -2,19 +2,22 @@
 
 use super::Errand;
 use super::mapping::{head, refusal};
-use crate::app::random;
 use crate::body::Body;
+use crate::config::Isolation;
 use crate::pipeline;
 use crate::pipeline::inspect::Payload;
-use crate::pipeline::respond::Refusal;
+use crate::pipeline::respond::{self, Refusal};
+use crate::quota::{Counted, Hold, abandon, operation_id, soft_warning};
 use crate::upload_location::Session;
 use crate::upstream::{Answer, Call, RequestBody, UpstreamError};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use portcullis_oci::route::UploadStart;
 use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, RepositoryName};
-use portcullis_tenancy::ledger::Upload;
-use portcullis_tenancy::random_id;
-use std::time::Duration;
+use portcullis_tenancy::ledger::{Charge, Standing, StoredBlob, Upload};
+use portcullis_tenancy::quota::Admission;
+use portcullis_tenancy::{Store, Timestamp};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 /// How long to wait before looking again for a blob that was just stored.
@@ -25,12 +28,12 @@ pub async fn start(errand: &Errand, start: &UploadStart, payload: Payload) -> Re
     match (start, errand.granted.mount_source()) {
         (UploadStart::Session, _) | (UploadStart::Mount { .. }, None) => open(errand).await,
         (UploadStart::Monolithic(digest), _) => monolithic(errand, digest, payload).await,
-        (UploadStart::Mount { digest, from: Some(from) }, Some(source)) => {
+        (UploadStart::Mount { digest, from: Some(from) }, Some(source)) if errand.room.is_some() => {
             let from = RepositoryName::parse(&source.upstream_name(from))
                 .map_err(|error| Refusal::Internal(error.to_string()))?;
             mount(errand, digest, from).await
         }
-        (UploadStart::Mount { from: None, .. }, Some(_)) => open(errand).await,
+        (UploadStart::Mount { .. }, Some(_)) => open(errand).await,
     }
 }
 
@@ -50,7 +53,7 @@ async fn monolithic(errand: &Errand, digest: &Digest, payload: Payload) -> Resul
     let (session, _) = opened(errand, answer).await?;
     let result = end(errand, &session, digest, payload).await;
     if result.is_err() {
-        abandon(errand, &session).await;
+        errand.give_up(&session).await;
     }
     result
 }
@@ -63,11 +66,12 @@ async fn mount(errand: &Errand, digest: &Digest, from: RepositoryName) -> Result
     call.scope = format!("{} {source_scope}", call.scope);
     let answer = errand.send(call).await?;
     if answer.head.status != StatusCode::CREATED {
+        errand.hold()?.release().await;
         let (session, headers) = opened(errand, answer).await?;
         return Ok(accepted(errand, StatusCode::ACCEPTED, &headers, &session));
     }
     answer.whole().await?;
-    stored(errand, digest, None).await
+    stored(errand, digest).await
 }
 
 /// What the upstream opened, written down before the client hears of it.
@@ -81,8 +85,13 @@ async fn opened(errand: &Errand, answer: Answer) -> Result<(Session, HeaderMap),
     let robot =
         errand.granted.caller().robot().ok_or_else(|| Refusal::Internal("an upload without a robot".to_owned()))?;
     let grace = visit.settings.config.tokens.upload_grace;
+    // A whole blob's reservation has its upload's id.
+    let id = match errand.granted.operation() {
+        Operation::UploadStart { start: UploadStart::Monolithic(_), .. } => errand.hold()?.id().into(),
+        _ => operation_id(),
+    };
     let upload = Upload {
-        id: random_id(&random),
+        id,
         project: errand.project.id.clone(),
         repository: errand.repository.clone(),
         robot: robot.id.clone(),
@@ -112,13 +121,40 @@ pub async fn chunk(errand: &Errand, payload: Payload) -> Result<Response<Body>, 
             call.headers.insert(name, value.clone());
         }
     }
-    let answer = errand.send(with_blob(call, payload)).await?;
-    if !matches!(answer.head.status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
-        return Err(refusal(errand, answer).await);
-    }
+    let sent = errand.send(with_blob(call, payload, errand.hold()?)).await;
     let taken = errand.visit.body.as_ref().map_or(0, |body| body.bytes());
+    let answer = match sent {
+        Ok(answer) if matches!(answer.head.status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) => answer,
+        Ok(answer) => {
+            errand.hold()?.keep(taken).await;
+            return Err(refusal(errand, answer).await);
+        }
+        Err(error) => return Err(interrupted(errand, session, taken, error).await),
+    };
+    // Where nobody knew the length, more room may have been had than was needed.
+    if !errand.hold()?.is_exact() {
+        errand.hold()?.keep(taken).await;
+    }
     let session = Session { offset: session.offset.saturating_add(taken), ..session.clone() };
     went_on(errand, session, answer, StatusCode::ACCEPTED).await
+}
+
+/// A request broke off. Where that was for want of room, the upload is given up; else its client may come back to it.
+async fn interrupted(errand: &Errand, session: &Session, taken: u64, error: Refusal) -> Refusal {
+    let hold = match errand.hold() {
+        Ok(hold) => hold,
+        Err(error) => return error,
+    };
+    match hold.refusal() {
+        Some(refusal) => {
+            errand.give_up(session).await;
+            refusal
+        }
+        None => {
+            hold.keep(taken).await;
+            error
+        }
+    }
 }
 
 /// A chunk that says where it belongs belongs where the upload has got to. Distribution 2.x does not look: it would put
@@ -186,35 +222,64 @@ async fn end(errand: &Errand, session: &Session, digest: &Digest, payload: Paylo
     if let Some(value) = errand.visit.head.headers.get(header::CONTENT_RANGE) {
         call.headers.insert(header::CONTENT_RANGE, value.clone());
     }
-    let answer = errand.send(with_blob(call, payload)).await?;
+    let hold = errand.hold()?;
+    let answer = match errand.send(with_blob(call, payload, hold)).await {
+        Ok(answer) => answer,
+        // What became of it is found out by the sweeper, where it was not broken off here.
+        Err(error) => {
+            let Some(refusal) = hold.refusal() else { return Err(error) };
+            errand.give_up(session).await;
+            hold.release().await;
+            return Err(refusal);
+        }
+    };
     if answer.head.status != StatusCode::CREATED {
+        if answer.head.status.is_client_error() {
+            hold.release().await;
+        }
         return Err(refusal(errand, answer).await);
     }
     answer.whole().await?;
     // The bytes may have taken long to come, and revocation beats the grace.
-    pipeline::confirm(&errand.visit, &errand.granted).await?;
-    stored(errand, digest, Some(session)).await
+    if let Err(revoked) = pipeline::confirm(&errand.visit, &errand.granted).await {
+        errand.undo_blob(digest).await?;
+        return Err(revoked);
+    }
+    stored(errand, digest).await
 }
 
 /// The upstream holds the blob: that is written down, with the size that the upstream states, before the client hears of it.
-async fn stored(errand: &Errand, digest: &Digest, session: Option<&Session>) -> Result<Response<Body>, Refusal> {
+async fn stored(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refusal> {
     let size = stated_size(errand, digest).await?;
-    let (project, repository, digest) = (errand.project.id.clone(), errand.repository.clone(), digest.clone());
-    let (upload, now) = (session.map(|session| session.upload.clone()), errand.visit.now);
-    let location = format!("/v2/{repository}/blobs/{digest}");
-    let named = digest.clone();
-    errand
-        .visit
-        .worker
-        .app
-        .store
-        .run(move |store| async move { store.add_link(&project, &repository, &digest, size, upload.as_deref(), now).await })
-        .await?;
+    let blob = StoredBlob {
+        project: errand.project.id.clone(),
+        repository: errand.repository.clone(),
+        digest: digest.clone(),
+        size,
+        at: Timestamp::now(),
+    };
+    let id: Box<str> = errand.hold()?.id().into();
+    let charge = |store: Arc<dyn Store>| async move { store.add_blob(&blob, Charge::By(&id)).await };
+    let began = Instant::now();
+    let charged = errand.visit.worker.app.store.run(charge).await?;
+    errand.visit.worker.app.holds.metrics.took("commit", began);
+    let account = match charged {
+        Admission::Granted { account, .. } => account,
+        // It is more than was reserved: the upload was sent by two hands at once, or its reservation ran out.
+        Admission::Refused(shortage) => {
+            errand.undo_blob(digest).await?;
+            return Err(Refusal::Quota(shortage.message(errand.project.name.as_str(), "upload")));
+        }
+        Admission::Busy => {
+            errand.hold()?.release().await;
+            return Err(Refusal::unavailable("the blob is being taken away this moment; push it again"));
+        }
+    };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
-    response.headers_mut().insert(header::LOCATION, value(&location)?);
-    response.headers_mut().insert(HeaderName::from_static("docker-content-digest"), value(named.as_str())?);
-    Ok(response)
+    response.headers_mut().insert(header::LOCATION, value(&format!("/v2/{}/blobs/{digest}", errand.repository))?);
+    response.headers_mut().insert(HeaderName::from_static("docker-content-digest"), value(digest.as_str())?);
+    Ok(respond::with_warnings(response, soft_warning(&errand.project, &account).as_slice()))
 }
 
 /// The size that the upstream states for a blob that it has just taken. It may lose sight of it for a moment while another
@@ -282,10 +347,11 @@ fn session(errand: &Errand) -> Result<&Session, Refusal> {
         .ok_or_else(|| ProtocolError::new(ErrorCode::BlobUploadUnknown, "there is no such upload").into())
 }
 
-fn with_blob(call: Call, payload: Payload) -> Call {
+fn with_blob(call: Call, payload: Payload, hold: &Arc<Hold>) -> Call {
     let call = call.header(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     match payload {
-        Payload::Blob(body) => call.body(RequestBody::Client(body)),
+        Payload::Blob(body) if hold.is_exact() => call.body(RequestBody::Client(body)),
+        Payload::Blob(body) => call.body(RequestBody::Counted(Counted::new(body, Arc::clone(hold)))),
         _ => call,
     }
 }
@@ -295,12 +361,30 @@ async fn close(errand: &Errand, session: &Session) -> Result<(), Refusal> {
     Ok(errand.visit.worker.app.store.run(|store| async move { store.close_upload(&id).await }).await?)
 }
 
-/// Cleans up after an upload that no client knows of; what fails here expires by itself.
-async fn abandon(errand: &Errand, session: &Session) {
-    if let Ok(answer) = errand.send(errand.call_to(Method::DELETE, session.upstream.to_string())).await {
-        let _ = answer.whole().await;
+impl Errand {
+    /// Gives an upload up, upstream and on record.
+    async fn give_up(&self, session: &Session) {
+        abandon(&self.visit.worker, &self.project, &self.repository, session).await;
     }
-    let _ = close(errand, session).await;
+
+    /// The upstream took a blob that may not stay: it goes again, unless it was there before, or others may share it. Then nobody
+    /// is served it, because it is not on record.
+    async fn undo_blob(&self, digest: &Digest) -> Result<(), Refusal> {
+        let store = &self.visit.worker.app.store;
+        if self.visit.settings.config.upstream.isolation == Isolation::Repository
+            && store.standing(&self.project.id, &self.repository, digest).await? == Standing::Unknown
+        {
+            let operation = Operation::BlobDelete { repository: self.repository.clone(), digest: digest.clone() };
+            let call = self.call_to(Method::DELETE, operation.path_and_query(&self.upstream_name));
+            let status = self.send(call).await?.whole().await?.0.status;
+            if !status.is_success() && status != StatusCode::NOT_FOUND {
+                // The journal has it still: the sweeper counts it, so that it is not free.
+                return Err(Refusal::UpstreamStatus { status, retry_after: None });
+            }
+        }
+        self.hold()?.release().await;
+        Ok(())
+    }
 }
 
 fn value(text: &str) -> Result<HeaderValue, Refusal> {

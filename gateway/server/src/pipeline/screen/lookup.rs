@@ -200,8 +200,8 @@ impl<'a> Lookup<'a> {
     async fn usage(&self) -> Result<Usage, Refusal> {
         let project = self.project.id.clone();
         let store = &self.worker.app.store;
-        let (used_bytes, quota_bytes) = store.run(|store| async move { store.usage(&project).await }).await?;
-        Ok(Usage { used_bytes, quota_bytes })
+        let account = store.run(|store| async move { store.account(&project).await }).await?;
+        Ok(Usage { used_bytes: account.committed, quota_bytes: account.quota })
     }
 
     async fn tag_digests(&self, tags: &[String]) -> Result<BTreeMap<String, String>, Refusal> {

@@ -1,0 +1,94 @@
+//! `backup` and `restore`: the store's copy. The master key is no part of it, so that a copy alone opens nothing.
+
+use super::output::{Answer, Failure};
+use super::session::Session;
+use crate::config::Config;
+use portcullis_store::sqlite_file;
+use serde_json::json;
+use std::fs;
+use std::io::{IsTerminal, Write, stderr, stdin};
+use std::path::Path;
+
+/// What PostgreSQL has for it.
+const POSTGRES: &str =
+    "the store is a PostgreSQL database: back it up with `pg_dump -Fc`, and restore it with `pg_restore --clean`";
+
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::Refused(format!("{}: {error}", path.display()))
+}
+
+pub(super) async fn back_up(file: &Path, session: &Session) -> Result<Answer, Failure> {
+    if sqlite_file(&session.config.store.url).is_none() {
+        return Err(Failure::Refused(POSTGRES.to_owned()));
+    }
+    if file.exists() {
+        return Err(failed(file, &"it is there already; name another file, or move this one away"));
+    }
+    session.store.copy_to(file).await?;
+    let bytes = fs::metadata(file).map_err(|error| failed(file, &error))?.len();
+    let key = session.config.data_dir.join("master.key");
+    let text = format!(
+        "{} holds the store as of now ({bytes} bytes). Without {} it is of no use: keep a copy of that elsewhere.\n",
+        file.display(),
+        key.display()
+    );
+    Ok(Answer::new(text, json!({ "file": file.display().to_string(), "bytes": bytes })))
+}
+
+/// The copy is checked before anything is touched, and takes the store's place in one step.
+pub(super) async fn restore(file: &Path, yes: bool, config: &Config) -> Result<Answer, Failure> {
+    let Some(target) = sqlite_file(&config.store.url) else { return Err(Failure::Refused(POSTGRES.to_owned())) };
+    let beside = target.with_extension("restoring");
+    let _ = fs::remove_file(&beside);
+    fs::copy(file, &beside).map_err(|error| failed(file, &error))?;
+    let url = format!("sqlite://{}", beside.display());
+    // Opening it brings its schema up to date, too.
+    let checked = async {
+        let copy = portcullis_store::open(&url, 2).await?;
+        copy.check().await?;
+        copy.close().await;
+        Ok::<_, portcullis_tenancy::StoreError>(())
+    };
+    if let Err(error) = checked.await {
+        let _ = fs::remove_file(&beside);
+        return Err(failed(file, &format!("it is no copy of a store: {error}")));
+    }
+    if target.exists() && portcullis_store::is_in_use(&target).await {
+        let _ = fs::remove_file(&beside);
+        return Err(Failure::Refused(format!(
+            "{} is in use: stop every gateway and command on it, then run this again",
+            target.display()
+        )));
+    }
+    confirm(yes, &target)?;
+    for left in ["-wal", "-shm"] {
+        for path in [&target, &beside] {
+            let mut name = path.clone().into_os_string();
+            name.push(left);
+            let _ = fs::remove_file(name);
+        }
+    }
+    fs::rename(&beside, &target).map_err(|error| failed(&target, &error))?;
+    let text = format!(
+        "{} is as it was when {} was written. Next: start the gateway, then `portcullis reconcile` tells what has changed upstream since.\n",
+        target.display(),
+        file.display()
+    );
+    Ok(Answer::new(text, json!({ "restored": target.display().to_string() })))
+}
+
+fn confirm(yes: bool, target: &Path) -> Result<(), Failure> {
+    if yes || !target.exists() {
+        return Ok(());
+    }
+    let what = format!("this replaces {}, with all that changed since the copy", target.display());
+    if !stdin().is_terminal() {
+        return Err(Failure::Usage(format!("{what}, and nobody can be asked; add --yes")));
+    }
+    let mut answer = String::new();
+    let _ = write!(stderr().lock(), "{what}. Type yes to go on: ");
+    if stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes" {
+        return Ok(());
+    }
+    Err(Failure::Refused("the store is left as it is".to_owned()))
+}

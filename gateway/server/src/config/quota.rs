@@ -1,0 +1,39 @@
+//! `[quota]`: how long what is counted waits.
+
+use super::DAY;
+use super::reader::Section;
+use std::time::Duration;
+
+/// `[quota]`: how long what is counted waits. How much a project may hold is set by `portcullis quota set`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// `orphan_grace_s`: how long a blob that no manifest names is charged and served.
+    pub orphan_grace: Duration,
+    /// `unlink_grace_s`: how long after that it is deleted upstream.
+    pub unlink_grace: Duration,
+    /// `reservation_s`: how long room is kept for an upload whose client is away.
+    pub reservation: Duration,
+    /// `reconcile_every_s`: how often the record is compared with the upstream in the background; zero is never.
+    pub reconcile_every: Duration,
+}
+
+pub(super) fn read(mut section: Section<'_>) -> Quota {
+    let orphan_grace = section.seconds(
+        "orphan_grace_s",
+        7200,
+        1..=30 * DAY,
+        "clients push a manifest some time after its layers, and what waits is charged",
+    );
+    let unlink_grace = section.seconds(
+        "unlink_grace_s",
+        3600,
+        1..=30 * DAY,
+        "what is not charged takes up the upstream's storage until then",
+    );
+    let reservation =
+        section.seconds("reservation_s", 600, 10..=DAY, "a client that went away keeps others out for so long");
+    let reconcile_every =
+        section.seconds("reconcile_every_s", DAY, 0..=365 * DAY, "it asks the upstream for all that it holds");
+    section.finish();
+    Quota { orphan_grace, unlink_grace, reservation, reconcile_every }
+}

@@ -1,0 +1,397 @@
+//! Room for what goes upstream: it is reserved before the bytes go, grows with those whose number nobody knows, and is turned
+//! into what is committed once the upstream has them. A reservation lasts while somebody shows that he is at work at it.
+
+mod counted;
+mod metrics;
+
+pub use counted::Counted;
+pub use metrics::QuotaMetrics;
+
+use crate::app::{Worker, random};
+use crate::pipeline::respond::Refusal;
+use crate::upload_location::Session;
+use crate::upstream::Call;
+use http::Method;
+use portcullis_oci::{Digest, RepositoryName};
+use portcullis_store::CachedStore;
+use portcullis_tenancy::ledger::JournalEntry;
+use portcullis_tenancy::quota::{Account, Admission, Claim, Purpose, Shortage, Size};
+use portcullis_tenancy::{Project, ProjectId, RobotId, StoreError, Timestamp, random_id};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
+use tokio::time::sleep;
+
+/// Without a sign of life for so long, somebody else finds out what became of a journalled write.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// How often signs of life are given.
+pub const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// First step by which room for bytes of unknown number grows; it doubles.
+const FIRST_STEP: u64 = 1024 * 1024;
+/// Longest step.
+const LONGEST_STEP: u64 = 64 * 1024 * 1024;
+/// How long is waited for what other nodes may release, before a refusal is final.
+const SECOND_LOOKS: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(600)];
+
+/// All that this node is at work at.
+pub struct Holds {
+    store: Arc<CachedStore>,
+    /// How long a reservation lasts without a sign of life.
+    life: Duration,
+    at_work: Mutex<HashMap<Box<str>, Weak<Hold>>>,
+    /// Refusals of one project stand in a row: each sees what the one before has released.
+    turns: Mutex<HashMap<ProjectId, Weak<Turns<()>>>>,
+    /// What is counted of it.
+    pub metrics: QuotaMetrics,
+}
+
+/// What is asked for.
+pub struct Wanted {
+    /// The upload's or the operation's id.
+    pub id: Box<str>,
+    /// Who brings the bytes.
+    pub robot: Option<RobotId>,
+    /// What for.
+    pub purpose: Purpose,
+    /// What of it is there already: how far the upload has got.
+    pub base: u64,
+    /// How many bytes come; none where nobody knows.
+    pub length: Option<u64>,
+    /// Blobs that must stay.
+    pub pins: Vec<Digest>,
+    /// Written down along with it.
+    pub journal: Option<JournalEntry>,
+}
+
+/// Room for one upload's request, or for one operation.
+pub struct Hold {
+    holds: Arc<Holds>,
+    project: Arc<Project>,
+    id: Box<str>,
+    robot: Option<RobotId>,
+    purpose: Purpose,
+    base: u64,
+    is_exact: bool,
+    room: Mutex<Room>,
+    /// Held over each question to the store, so that its answers come in their order.
+    asking: Turns<()>,
+    outcome: Mutex<Outcome>,
+}
+
+/// What may pass, counted from `base`.
+#[derive(Default)]
+struct Room {
+    allowed: u64,
+    passed: u64,
+    step: u64,
+}
+
+#[derive(Default)]
+struct Outcome {
+    shortage: Option<Shortage>,
+    failure: Option<StoreError>,
+    /// Nobody else is refused before what this one holds is released.
+    turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Holds {
+    /// At work at nothing.
+    pub fn new(store: Arc<CachedStore>, life: Duration) -> Arc<Self> {
+        let metrics = QuotaMetrics::default();
+        Arc::new(Self { store, life, at_work: Mutex::default(), turns: Mutex::default(), metrics })
+    }
+
+    /// Reserves room. Where there is none, the hold has the shortage: whoever has released what it stands for drops it.
+    pub async fn take(self: &Arc<Self>, project: &Arc<Project>, wanted: Wanted) -> Result<Arc<Hold>, StoreError> {
+        let hold = Arc::new(Hold {
+            holds: Arc::clone(self),
+            project: Arc::clone(project),
+            id: wanted.id,
+            robot: wanted.robot,
+            purpose: wanted.purpose,
+            base: wanted.base,
+            is_exact: wanted.length.is_some(),
+            room: Mutex::new(Room { step: FIRST_STEP, ..Room::default() }),
+            asking: Turns::default(),
+            outcome: Mutex::default(),
+        });
+        locked(&self.at_work).insert(hold.id.clone(), Arc::downgrade(&hold));
+        let least = wanted.base.saturating_add(wanted.length.unwrap_or_default());
+        let most = if wanted.length.is_some() { least } else { least.saturating_add(FIRST_STEP) };
+        hold.ask(least, most, &wanted.pins, wanted.journal).await?;
+        Ok(hold)
+    }
+
+    /// Shows that somebody is at work, for as long as it is let run.
+    pub async fn renew(&self) {
+        let ids: Vec<Box<str>> = locked(&self.at_work).keys().cloned().collect();
+        if ids.is_empty() {
+            return;
+        }
+        let (now, until) = self.times();
+        if let Err(error) = self.store.run(move |store| async move { store.renew(&ids, now, until).await }).await {
+            tracing::warn!(%error, "reservations were not renewed; it is tried again");
+        }
+    }
+
+    /// Somebody is at work at a journalled write that needs no room.
+    pub fn at_work(self: &Arc<Self>, id: &str) -> AtWork {
+        locked(&self.at_work).insert(id.into(), Weak::new());
+        AtWork { holds: Arc::clone(self), id: id.into() }
+    }
+
+    fn times(&self) -> (Timestamp, Timestamp) {
+        let now = Timestamp::now();
+        (now, now.checked_add(self.life).unwrap_or(now))
+    }
+
+    fn turn(&self, project: &ProjectId) -> Arc<Turns<()>> {
+        let mut turns = locked(&self.turns);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = turns.get(project).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(Turns::default());
+        turns.insert(project.clone(), Arc::downgrade(&turn));
+        turn
+    }
+
+    /// The project's other holds on this node.
+    fn neighbours(&self, of: &Hold) -> Vec<Arc<Hold>> {
+        let holds = locked(&self.at_work);
+        let all = holds.values().filter_map(Weak::upgrade);
+        all.filter(|hold| hold.id != of.id && hold.project.id == of.project.id).collect()
+    }
+}
+
+/// Somebody is at work until this is dropped.
+pub struct AtWork {
+    holds: Arc<Holds>,
+    id: Box<str>,
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        locked(&self.holds.at_work).remove(&self.id);
+    }
+}
+
+impl Hold {
+    /// The upload's or the operation's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether the number of bytes was known.
+    pub fn is_exact(&self) -> bool {
+        self.is_exact
+    }
+
+    /// Why there was no room, or why nobody could tell.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let mut outcome = locked(&self.outcome);
+        if let Some(error) = outcome.failure.take() {
+            return Some(error.into());
+        }
+        let shortage = outcome.shortage?;
+        Some(Refusal::Quota(shortage.message(self.project.name.as_str(), self.purpose.name())))
+    }
+
+    /// Whether the store failed.
+    fn has_failed(&self) -> bool {
+        locked(&self.outcome).failure.is_some()
+    }
+
+    /// Whether there was no room.
+    pub fn is_short(&self) -> bool {
+        locked(&self.outcome).shortage.is_some()
+    }
+
+    /// A request has ended, and this is how far the upload has got: room for more is given back, and what is left waits for the
+    /// next request.
+    pub async fn keep(&self, passed: u64) {
+        let _order = self.asking.lock().await;
+        let bytes = self.base.saturating_add(passed);
+        self.shrink(bytes).await;
+    }
+
+    /// Nothing is upstream: room and journal entry go.
+    pub async fn release(&self) {
+        let _order = self.asking.lock().await;
+        let id = self.id.clone();
+        if let Err(error) = self.holds.store.run(|store| async move { store.release(&id).await }).await {
+            tracing::warn!(%error, "a reservation was not released; it runs out");
+        }
+    }
+
+    async fn shrink(&self, bytes: u64) {
+        let (id, until) = (self.id.clone(), self.holds.times().1);
+        let shrink = self.holds.store.run(move |store| async move { store.shrink(&id, bytes, until).await });
+        if let Err(error) = shrink.await {
+            tracing::warn!(%error, "a reservation was not lowered; it runs out");
+        }
+    }
+
+    /// Lets bytes pass that there is room for.
+    fn pass(&self, bytes: u64) -> bool {
+        let mut room = locked(&self.room);
+        let passed = room.passed.saturating_add(bytes);
+        if passed > room.allowed {
+            return false;
+        }
+        room.passed = passed;
+        true
+    }
+
+    /// Whether it is time to ask for more, so that nobody has to wait for it.
+    fn runs_low(&self) -> bool {
+        let room = locked(&self.room);
+        room.allowed.saturating_sub(room.passed) < room.step / 2
+    }
+
+    /// Asks for room for so many bytes more than have passed; zero is whatever there is.
+    async fn grow(&self, bytes: u64) {
+        let (least, most) = {
+            let mut room = locked(&self.room);
+            room.step = room.step.saturating_mul(2).min(LONGEST_STEP);
+            let reached = self.base.saturating_add(room.passed);
+            let least = if bytes == 0 { 0 } else { reached.saturating_add(bytes) };
+            (least, self.base.saturating_add(room.allowed).max(least).saturating_add(room.step))
+        };
+        if let Err(error) = self.ask(least, most, &[], None).await {
+            locked(&self.outcome).failure = Some(error);
+        }
+    }
+
+    async fn ask(
+        &self,
+        least: u64,
+        most: u64,
+        pins: &[Digest],
+        journal: Option<JournalEntry>,
+    ) -> Result<(), StoreError> {
+        let _order = self.asking.lock().await;
+        let Err(first) = self.claim(least, most, pins, journal.clone()).await? else { return Ok(()) };
+        // Nobody is refused while what is in the way may be given back.
+        for neighbour in self.holds.neighbours(self) {
+            neighbour.give_back_spare().await;
+        }
+        let turn = self.holds.turn(&self.project.id).lock_owned().await;
+        let mut shortage = first;
+        for pause in [Duration::ZERO].into_iter().chain(SECOND_LOOKS) {
+            // What is reserved here and now is in use; another node's, or what a client left behind, may be on its way back.
+            let here: u64 = self.holds.neighbours(self).iter().map(|neighbour| neighbour.held()).sum();
+            if !pause.is_zero() && shortage.account.reserved <= here.saturating_add(self.held()) {
+                break;
+            }
+            sleep(pause).await;
+            match self.claim(least, most, pins, journal.clone()).await? {
+                Ok(()) => return Ok(()),
+                Err(still) => shortage = still,
+            }
+        }
+        self.holds.metrics.refused(self.project.name.as_str(), &shortage);
+        let mut outcome = locked(&self.outcome);
+        outcome.shortage = Some(shortage);
+        outcome.turn = Some(turn);
+        Ok(())
+    }
+
+    async fn claim(
+        &self,
+        at_least: u64,
+        at_most: u64,
+        pins: &[Digest],
+        journal: Option<JournalEntry>,
+    ) -> Result<Result<(), Shortage>, StoreError> {
+        let claim = Claim {
+            id: self.id.clone(),
+            project: self.project.id.clone(),
+            robot: self.robot.clone(),
+            purpose: self.purpose,
+            at_least,
+            at_most,
+            expires_at: self.holds.times().1,
+            pins: pins.to_vec(),
+            journal,
+        };
+        let began = Instant::now();
+        let admission = self.holds.store.run(move |store| async move { store.reserve(&claim).await }).await?;
+        self.holds.metrics.took("reserve", began);
+        match admission {
+            Admission::Granted { held, .. } => {
+                locked(&self.room).allowed = held.saturating_sub(self.base);
+                Ok(Ok(()))
+            }
+            Admission::Refused(shortage) => Ok(Err(shortage)),
+            Admission::Busy => Err(StoreError::Missing),
+        }
+    }
+
+    fn held(&self) -> u64 {
+        self.base.saturating_add(locked(&self.room).allowed)
+    }
+
+    /// Gives back what was taken ahead and has not been used. Whoever is asking the store this moment keeps what he has.
+    async fn give_back_spare(&self) {
+        let Ok(_order) = self.asking.try_lock() else { return };
+        if self.is_exact {
+            return;
+        }
+        let reached = {
+            let mut room = locked(&self.room);
+            if room.allowed == room.passed {
+                return;
+            }
+            room.allowed = room.passed;
+            room.step = FIRST_STEP;
+            self.base.saturating_add(room.passed)
+        };
+        self.shrink(reached).await;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut at_work = locked(&self.holds.at_work);
+        // Another request of the same upload may be at work by now.
+        if at_work.get(&self.id).is_some_and(|hold| hold.strong_count() == 0) {
+            at_work.remove(&self.id);
+        }
+    }
+}
+
+/// Gives an upload up: what the upstream has of it goes, and so does the room that it had. What fails here expires by itself.
+pub async fn abandon(worker: &Worker, project: &Project, repository: &RepositoryName, session: &Session) {
+    let scope = format!("repository:{}:pull,push,delete", project.upstream_name(repository));
+    let call = Call::new(Method::DELETE, session.upstream.to_string(), scope);
+    if let Ok(answer) = worker.app.upstream.call(&worker.pool, call).await {
+        let _ = answer.whole().await;
+    }
+    let id = session.upload.clone();
+    if let Err(error) = worker.app.store.run(|store| async move { store.close_upload(&id).await }).await {
+        tracing::warn!(%error, "an upload that was given up is still on record; it runs out");
+    }
+}
+
+/// A new operation's id.
+pub fn operation_id() -> Box<str> {
+    random_id(&random)
+}
+
+/// What a client is told who is past the soft limit; none where he is not.
+pub fn soft_warning(project: &Project, account: &Account) -> Option<String> {
+    if !account.is_past_soft() {
+        return None;
+    }
+    let (used, quota) = (Size(account.used()), Size(account.quota?));
+    Some(format!(
+        "project {}: {used} of {quota} used, past its soft limit of {} %",
+        project.name, account.soft_percent?
+    ))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

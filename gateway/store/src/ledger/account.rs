@@ -1,0 +1,321 @@
+//! A project's account. Whoever changes what a project is charged with holds its row from the first look to the commit: the
+//! counters are always the sums of the rows, and no two admissions count the same room.
+
+use super::{CHUNK, size};
+use crate::row;
+use crate::sql::{SqlStore, Write, bounded};
+use portcullis_oci::{Digest, RepositoryName};
+use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Shortage, Total};
+use portcullis_tenancy::store::Result;
+use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
+use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, query};
+use std::fmt::Write as _;
+
+/// Reservations that one sweep releases; the next one goes on.
+const SWEEP: i64 = 1000;
+
+macro_rules! sum {
+    ($column:literal) => {
+        concat!("CAST(coalesce(sum(", $column, "), 0) AS BIGINT)")
+    };
+}
+
+/// A project's account in a transaction that holds its row.
+pub(crate) struct Ledger<'s> {
+    pub(crate) write: Write<'s>,
+    project: ProjectId,
+    before: Account,
+    pub(crate) account: Account,
+    /// The cap over all projects and what the others use.
+    total: Option<(u64, u64)>,
+}
+
+impl<'s> Ledger<'s> {
+    /// Takes the project's row; `Missing` where the project is gone or, unless `any`, deleted. Where there is a cap over all
+    /// projects, its row is taken before: all ledgers then stand in one row.
+    pub(crate) async fn open(store: &'s SqlStore, project: &ProjectId, any: bool) -> Result<Self> {
+        let mut write = store.write().await?;
+        let cap = query("SELECT total_bytes FROM house WHERE total_bytes IS NOT NULL");
+        let cap = write.optional(cap, |row| row::size(row, "total_bytes")).await?;
+        if cap.is_some() {
+            write.execute(query("UPDATE house SET total_bytes = total_bytes")).await?;
+        }
+        let take = query(
+            "UPDATE project SET committed_bytes = committed_bytes WHERE id = $1 AND (deleted_at IS NULL OR $2 = 1) \
+             RETURNING quota_bytes, soft_percent, committed_bytes, reserved_bytes",
+        );
+        let take = take.bind(&*project.0).bind(i64::from(any));
+        let account = write.optional(take, read).await?.ok_or(StoreError::Missing)?;
+        let total = match cap {
+            None => None,
+            Some(_) => {
+                let cap = query("SELECT total_bytes FROM house");
+                let cap = write.optional(cap, |row| row::optional_size(row, "total_bytes")).await?.flatten();
+                let others = query(concat!(
+                    "SELECT ",
+                    sum!("committed_bytes + reserved_bytes"),
+                    " AS used FROM project WHERE id <> $1"
+                ));
+                let others = write.optional(others.bind(&*project.0), |row| row::size(row, "used")).await?;
+                cap.zip(others)
+            }
+        };
+        Ok(Self { write, project: project.clone(), before: account, account, total })
+    }
+
+    /// What is missing for `more` bytes beyond `released` ones, if anything is.
+    pub(crate) fn shortage(&self, more: u64, released: u64) -> Option<Shortage> {
+        let asked = more.saturating_sub(released);
+        let refused = |total| Some(Shortage { account: self.before, asked, total });
+        if asked > 0 && asked > self.before.free().unwrap_or(u64::MAX) {
+            return refused(None);
+        }
+        match self.total {
+            Some((cap, others)) => {
+                let used = others.saturating_add(self.before.used());
+                if asked > 0 && asked > cap.saturating_sub(used) { refused(Some((cap, used))) } else { None }
+            }
+            None => None,
+        }
+    }
+
+    /// How many bytes more there is room for.
+    fn room(&self) -> u64 {
+        let own = self.before.free().unwrap_or(u64::MAX);
+        let all = self.total.map(|(cap, others)| cap.saturating_sub(others.saturating_add(self.before.used())));
+        own.min(all.unwrap_or(u64::MAX))
+    }
+
+    /// Ends a reservation; returns what it held.
+    pub(crate) async fn end_reservation(&mut self, id: &str) -> Result<u64> {
+        let end = query("DELETE FROM reservation WHERE id = $1 AND project_id = $2 RETURNING bytes");
+        let held = self.write.optional(end.bind(id).bind(&*self.project.0), |row| row::size(row, "bytes")).await?;
+        let held = held.unwrap_or_default();
+        self.account.reserved = self.account.reserved.saturating_sub(held);
+        Ok(held)
+    }
+
+    /// Writes the account down, and makes all of it durable.
+    pub(crate) async fn commit(mut self) -> Result<Account> {
+        if self.account != self.before {
+            let save = query("UPDATE project SET committed_bytes = $2, reserved_bytes = $3 WHERE id = $1");
+            let save =
+                save.bind(&*self.project.0).bind(size(self.account.committed)?).bind(size(self.account.reserved)?);
+            self.write.must(save).await?;
+        }
+        self.write.commit().await?;
+        Ok(self.account)
+    }
+}
+
+pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission> {
+    let mut ledger = Ledger::open(store, &claim.project, false).await?;
+    let have = query("SELECT bytes FROM reservation WHERE id = $1 AND project_id = $2");
+    let have = have.bind(&*claim.id).bind(&*claim.project.0);
+    let have = ledger.write.optional(have, |row| row::size(row, "bytes")).await?.unwrap_or_default();
+    let least = claim.at_least.saturating_sub(have);
+    if let Some(shortage) = ledger.shortage(least, 0) {
+        return Ok(Admission::Refused(shortage));
+    }
+    let wanted = claim.at_most.max(claim.at_least).saturating_sub(have);
+    let more = wanted.min(ledger.room()).max(least);
+    let held = have.saturating_add(more);
+    let put = query(
+        "INSERT INTO reservation (id, project_id, robot_id, bytes, purpose, expires_at) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (id) DO UPDATE SET bytes = excluded.bytes, expires_at = excluded.expires_at",
+    );
+    let put = put
+        .bind(&*claim.id)
+        .bind(&*claim.project.0)
+        .bind(claim.robot.as_ref().map(|robot| &*robot.0))
+        .bind(size(held)?)
+        .bind(claim.purpose.name())
+        .bind(claim.expires_at.as_millisecond());
+    ledger.write.execute(put).await?;
+    for chunk in claim.pins.chunks(CHUNK) {
+        let mut sql = String::from("INSERT INTO pin (project_id, reservation_id, digest) VALUES ");
+        for place in 0..chunk.len() {
+            let separator = if place == 0 { "" } else { ", " };
+            let _ = write!(sql, "{separator}($1, $2, ${})", place.saturating_add(3));
+        }
+        sql.push_str(" ON CONFLICT DO NOTHING");
+        let mut pin = query(AssertSqlSafe(sql)).persistent(false).bind(&*claim.project.0).bind(&*claim.id);
+        for digest in chunk {
+            pin = pin.bind(digest.as_str());
+        }
+        ledger.write.execute(pin).await?;
+    }
+    if let Some(entry) = &claim.journal {
+        crate::journal::write_down(&mut ledger.write, entry).await?;
+    }
+    ledger.account.reserved = ledger.account.reserved.saturating_add(more);
+    let account = ledger.commit().await?;
+    Ok(Admission::Granted { held, account })
+}
+
+/// Whose reservation it is; none where there is none.
+async fn project_of(store: &SqlStore, id: &str) -> Result<Option<ProjectId>> {
+    let find = query("SELECT project_id FROM reservation WHERE id = $1").bind(id);
+    store.optional(find, |row| Ok(ProjectId(row::boxed(row, "project_id")?))).await
+}
+
+pub(crate) async fn shrink(store: &SqlStore, id: &str, bytes: u64, expires_at: Timestamp) -> Result<()> {
+    let Some(project) = project_of(store, id).await? else { return Ok(()) };
+    let mut ledger = Ledger::open(store, &project, true).await?;
+    let held = query("SELECT bytes FROM reservation WHERE id = $1").bind(id);
+    let Some(held) = ledger.write.optional(held, |row| row::size(row, "bytes")).await? else { return Ok(()) };
+    let left = held.min(bytes);
+    let put = query("UPDATE reservation SET bytes = $2, expires_at = $3 WHERE id = $1");
+    ledger.write.execute(put.bind(id).bind(size(left)?).bind(expires_at.as_millisecond())).await?;
+    ledger.account.reserved = ledger.account.reserved.saturating_sub(held.saturating_sub(left));
+    ledger.commit().await.map(|_| ())
+}
+
+pub(crate) async fn release(store: &SqlStore, id: &str) -> Result<()> {
+    let Some(project) = project_of(store, id).await? else {
+        return crate::journal::finish(store, id).await;
+    };
+    let mut ledger = match Ledger::open(store, &project, true).await {
+        Err(StoreError::Missing) => return Ok(()),
+        opened => opened?,
+    };
+    ledger.end_reservation(id).await?;
+    ledger.write.execute(query("DELETE FROM journal WHERE id = $1").bind(id)).await?;
+    ledger.commit().await.map(|_| ())
+}
+
+/// Releases what nobody has renewed. What is in the journal too is left to whoever finds out what became of it.
+pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
+    let ended = query(
+        "SELECT id FROM reservation WHERE expires_at < $1 \
+         AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.id = reservation.id) ORDER BY expires_at LIMIT $2",
+    );
+    let ended = ended.bind(now.as_millisecond()).bind(SWEEP);
+    let mut released = 0_u64;
+    for id in store.all(ended, |row| row::boxed(row, "id")).await? {
+        let Some(project) = project_of(store, &id).await? else { continue };
+        let mut ledger = match Ledger::open(store, &project, true).await {
+            Err(StoreError::Missing) => continue,
+            opened => opened?,
+        };
+        // It may have been renewed since.
+        let still = query("SELECT 1 AS found FROM reservation WHERE id = $1 AND expires_at < $2");
+        if ledger.write.optional(still.bind(&*id).bind(now.as_millisecond()), |_| Ok(())).await?.is_some() {
+            ledger.end_reservation(&id).await?;
+            ledger.commit().await?;
+            released = released.saturating_add(1);
+        }
+    }
+    Ok(released)
+}
+
+pub(crate) async fn renew(store: &SqlStore, ids: &[Box<str>], now: Timestamp, until: Timestamp) -> Result<()> {
+    for id in ids {
+        let reservation = query("UPDATE reservation SET expires_at = $2 WHERE id = $1 AND expires_at < $2");
+        store.execute(reservation.bind(&**id).bind(until.as_millisecond())).await?;
+        let entry = query("UPDATE journal SET touched_at = $2 WHERE id = $1");
+        store.execute(entry.bind(&**id).bind(now.as_millisecond())).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn one(store: &SqlStore, project: &ProjectId) -> Result<Account> {
+    let find = query("SELECT quota_bytes, soft_percent, committed_bytes, reserved_bytes FROM project WHERE id = $1");
+    store.optional(find.bind(&*project.0), read).await?.ok_or(StoreError::Missing)
+}
+
+pub(crate) async fn all(store: &SqlStore) -> Result<Vec<(ProjectId, Account)>> {
+    let find = query(bounded!(
+        "SELECT id, quota_bytes, soft_percent, committed_bytes, reserved_bytes FROM project WHERE deleted_at IS NULL ORDER BY name"
+    ));
+    store.all(find, |row| Ok((ProjectId(row::boxed(row, "id")?), read(row)?))).await
+}
+
+pub(crate) async fn set(
+    store: &SqlStore,
+    project: &ProjectId,
+    quota: Option<u64>,
+    soft_percent: Option<u8>,
+) -> Result<()> {
+    let mut write = store.write().await?;
+    let set = query("UPDATE project SET quota_bytes = $2, soft_percent = $3 WHERE id = $1 AND deleted_at IS NULL");
+    let set = set.bind(&*project.0).bind(quota.map(size).transpose()?).bind(soft_percent.map(i64::from));
+    write.must(set).await?;
+    write.commit().await
+}
+
+pub(crate) async fn total(store: &SqlStore) -> Result<Total> {
+    let find = query(concat!(
+        "SELECT (SELECT total_bytes FROM house) AS cap, ",
+        sum!("committed_bytes"),
+        " AS committed, ",
+        sum!("reserved_bytes"),
+        " AS reserved FROM project"
+    ));
+    let read = |row: &AnyRow| {
+        Ok(Total {
+            cap: row::optional_size(row, "cap")?,
+            committed: row::size(row, "committed")?,
+            reserved: row::size(row, "reserved")?,
+        })
+    };
+    Ok(store.optional(find, read).await?.unwrap_or_default())
+}
+
+pub(crate) async fn set_total(store: &SqlStore, cap: Option<u64>) -> Result<()> {
+    store.execute(query("UPDATE house SET total_bytes = $1").bind(cap.map(size).transpose()?)).await.map(|_| ())
+}
+
+pub(crate) async fn recount(store: &SqlStore, project: &ProjectId, repair: bool) -> Result<(u64, u64)> {
+    let mut ledger = Ledger::open(store, project, true).await?;
+    let sum = query(
+        "SELECT CAST((SELECT coalesce(sum(size), 0) FROM blob WHERE project_id = $1 AND uncharged_at IS NULL) + \
+             (SELECT coalesce(sum(one.size), 0) FROM (SELECT max(size) AS size FROM manifest WHERE project_id = $1 GROUP BY digest) AS one) \
+             AS BIGINT) AS used",
+    );
+    let counted = ledger.account.committed;
+    let recorded =
+        ledger.write.optional(sum.bind(&*project.0), |row| row::size(row, "used")).await?.unwrap_or_default();
+    if repair {
+        ledger.account.committed = recorded;
+        ledger.commit().await?;
+    }
+    Ok((counted, recorded))
+}
+
+pub(crate) async fn breakdown(store: &SqlStore, project: &ProjectId, limit: u32) -> Result<Breakdown> {
+    let reclaimable = query(concat!(
+        "SELECT ",
+        sum!("size"),
+        " AS bytes FROM blob WHERE project_id = $1 AND uncharged_at IS NULL AND orphan_since IS NOT NULL"
+    ));
+    let reclaimable = store.optional(reclaimable.bind(&*project.0), |row| row::size(row, "bytes")).await?;
+    let repositories = query(concat!(
+        "SELECT held.repository, ",
+        sum!("held.size"),
+        " AS bytes FROM (SELECT link.repository, blob.size FROM link \
+           JOIN blob ON blob.project_id = link.project_id AND blob.digest = link.digest \
+           WHERE link.project_id = $1 AND blob.uncharged_at IS NULL \
+         UNION ALL SELECT repository, size FROM manifest WHERE project_id = $1) AS held \
+         GROUP BY held.repository ORDER BY bytes DESC, held.repository LIMIT $2"
+    ));
+    let read = |row: &AnyRow| Ok((row::parse(row, "repository", RepositoryName::parse)?, row::size(row, "bytes")?));
+    let repositories = store.all(repositories.bind(&*project.0).bind(i64::from(limit)), read).await?;
+    let blobs = query(
+        "SELECT digest, size FROM blob WHERE project_id = $1 AND uncharged_at IS NULL ORDER BY size DESC, digest LIMIT $2",
+    );
+    let read = |row: &AnyRow| Ok((row::parse(row, "digest", Digest::parse)?, row::size(row, "size")?));
+    let blobs = store.all(blobs.bind(&*project.0).bind(i64::from(limit)), read).await?;
+    Ok(Breakdown { reclaimable: reclaimable.unwrap_or_default(), repositories, blobs })
+}
+
+fn read(row: &AnyRow) -> Result<Account> {
+    let soft_percent = row::optional_size(row, "soft_percent")?;
+    Ok(Account {
+        quota: row::optional_size(row, "quota_bytes")?,
+        soft_percent: soft_percent.map(|percent| row::parsed("soft_percent", percent, u8::try_from)).transpose()?,
+        committed: row::size(row, "committed_bytes")?,
+        reserved: row::size(row, "reserved_bytes")?,
+    })
+}

@@ -1,0 +1,327 @@
+//! Blobs: which repository holds which, the size, kept once for each project, and whether it is charged.
+
+use super::account::Ledger;
+use super::{CHUNK, placeholders, size};
+use crate::row;
+use crate::sql::{SqlStore, Write};
+use portcullis_oci::{Digest, RepositoryName};
+use portcullis_tenancy::ledger::{Charge, Standing, StoredBlob, Unlinkable};
+use portcullis_tenancy::quota::{Admission, Unpaid};
+use portcullis_tenancy::store::Result;
+use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
+use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, query};
+use std::collections::{BTreeMap, HashMap};
+
+/// Its digests follow.
+const KNOWN: &str =
+    "SELECT digest, size, orphan_since, uncharged_at, unlinking_until FROM blob WHERE project_id = $1 AND digest IN (";
+
+/// A blob's row.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) size: u64,
+    pub(crate) is_charged: bool,
+    pub(crate) is_orphan: bool,
+    /// Until when somebody is taking it away upstream.
+    pub(crate) unlinking_until: Option<Timestamp>,
+}
+
+impl Known {
+    pub(crate) fn is_busy(&self, now: Timestamp) -> bool {
+        self.unlinking_until.is_some_and(|until| until > now)
+    }
+}
+
+pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>) -> Result<Admission> {
+    let (project, digest) = (&blob.project, &blob.digest);
+    let mut ledger = Ledger::open(store, project, matches!(charge, Charge::Anyway)).await?;
+    let known = known(&mut ledger.write, project, std::slice::from_ref(digest)).await?.remove(digest.as_str());
+    if known.as_ref().is_some_and(|known| known.is_busy(blob.at)) {
+        return Ok(Admission::Busy);
+    }
+    let charged = known.filter(|known| known.is_charged).map_or(0, |known| known.size);
+    let more = blob.size.saturating_sub(charged);
+    match charge {
+        Charge::Anyway => {}
+        Charge::By(id) => {
+            let held = ledger.end_reservation(id).await?;
+            if let Some(shortage) = ledger.shortage(more, held) {
+                return Ok(Admission::Refused(shortage));
+            }
+            for sql in ["DELETE FROM upload WHERE id = $1", "DELETE FROM journal WHERE id = $1"] {
+                ledger.write.execute(query(sql).bind(id)).await?;
+            }
+        }
+    }
+    charge_one(&mut ledger.write, blob).await?;
+    ledger.account.committed =
+        ledger.account.committed.saturating_add(more).saturating_sub(charged.saturating_sub(blob.size));
+    let account = ledger.commit().await?;
+    Ok(Admission::Granted { held: 0, account })
+}
+
+/// Puts a blob and its link down as charged. It waits for a manifest where none names it.
+pub(crate) async fn charge_one(write: &mut Write<'_>, blob: &StoredBlob) -> Result<()> {
+    let put = query(
+        "INSERT INTO blob (project_id, digest, size, orphan_since) VALUES ($1, $2, $3, \
+             CASE WHEN EXISTS (SELECT 1 FROM manifest_reference WHERE project_id = $1 AND digest = $2) THEN NULL ELSE $4 END) \
+         ON CONFLICT (project_id, digest) DO UPDATE SET size = excluded.size, orphan_since = excluded.orphan_since, \
+         uncharged_at = NULL, unlinking_until = NULL, kept_upstream = 0",
+    );
+    let now = blob.at.as_millisecond();
+    write.execute(put.bind(&*blob.project.0).bind(blob.digest.as_str()).bind(size(blob.size)?).bind(now)).await?;
+    let link = query(
+        "INSERT INTO link (project_id, repository, digest, linked_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+    );
+    let link = link.bind(&*blob.project.0).bind(blob.repository.as_str()).bind(blob.digest.as_str()).bind(now);
+    write.execute(link).await.map(|_| ())
+}
+
+/// What is known of these blobs, by digest.
+pub(crate) async fn known(
+    write: &mut Write<'_>,
+    project: &ProjectId,
+    digests: &[Digest],
+) -> Result<HashMap<String, Known>> {
+    let mut known = HashMap::new();
+    for chunk in digests.chunks(CHUNK) {
+        let mut sql = String::from(KNOWN);
+        placeholders(&mut sql, 2, chunk.len());
+        sql.push(')');
+        let mut select = query(AssertSqlSafe(sql)).persistent(chunk.len() == 1).bind(&*project.0);
+        for digest in chunk {
+            select = select.bind(digest.as_str());
+        }
+        known.extend(write.all(select, |row| Ok((row::text(row, "digest")?, read(row)?))).await?);
+    }
+    Ok(known)
+}
+
+fn read(row: &AnyRow) -> Result<Known> {
+    Ok(Known {
+        size: row::size(row, "size")?,
+        is_charged: row::optional_time(row, "uncharged_at")?.is_none(),
+        is_orphan: row::optional_time(row, "orphan_since")?.is_some(),
+        unlinking_until: row::optional_time(row, "unlinking_until")?,
+    })
+}
+
+pub(crate) async fn standing(
+    store: &SqlStore,
+    project: &ProjectId,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Standing> {
+    let find = query(
+        "SELECT blob.orphan_since, blob.uncharged_at, link.digest AS linked FROM blob LEFT JOIN link \
+         ON link.project_id = blob.project_id AND link.repository = $2 AND link.digest = blob.digest \
+         WHERE blob.project_id = $1 AND blob.digest = $3",
+    );
+    let read = |row: &AnyRow| {
+        let is_linked = row::optional_text(row, "linked")?.is_some();
+        Ok(match (row::optional_time(row, "uncharged_at")?, is_linked) {
+            (Some(_), _) => Standing::Uncharged,
+            (None, true) => Standing::Held { orphan_since: row::optional_time(row, "orphan_since")? },
+            (None, false) => Standing::Unknown,
+        })
+    };
+    let found = store.optional(find.bind(&*project.0).bind(repository.as_str()).bind(digest.as_str()), read).await?;
+    Ok(found.unwrap_or(Standing::Unknown))
+}
+
+pub(crate) async fn exists(
+    store: &SqlStore,
+    project: &ProjectId,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<bool> {
+    let find = query("SELECT 1 AS found FROM link WHERE project_id = $1 AND repository = $2 AND digest = $3");
+    let found =
+        store.optional(find.bind(&*project.0).bind(repository.as_str()).bind(digest.as_str()), |_| Ok(())).await?;
+    Ok(found.is_some())
+}
+
+pub(crate) async fn sizes(store: &SqlStore, project: &ProjectId, digests: &[Digest]) -> Result<Vec<(Digest, u64)>> {
+    let mut sizes = Vec::new();
+    for digest in digests {
+        let find = query("SELECT size FROM blob WHERE project_id = $1 AND digest = $2 AND uncharged_at IS NULL");
+        let size = store.optional(find.bind(&*project.0).bind(digest.as_str()), |row| row::size(row, "size")).await?;
+        sizes.extend(size.map(|size| (digest.clone(), size)));
+    }
+    Ok(sizes)
+}
+
+pub(crate) async fn unpaid(
+    store: &SqlStore,
+    project: &ProjectId,
+    manifest: Option<&Digest>,
+    digests: &[Digest],
+) -> Result<Unpaid> {
+    let mut unpaid = Unpaid { knows_manifest: false, bytes: 0, unknown: Vec::new() };
+    if let Some(manifest) = manifest {
+        let find = query("SELECT 1 AS found FROM manifest WHERE project_id = $1 AND digest = $2 LIMIT 1");
+        let find = find.bind(&*project.0).bind(manifest.as_str());
+        unpaid.knows_manifest = store.optional(find, |_| Ok(())).await?.is_some();
+    }
+    for chunk in digests.chunks(CHUNK) {
+        let mut sql = String::from(KNOWN);
+        placeholders(&mut sql, 2, chunk.len());
+        sql.push(')');
+        let mut select = query(AssertSqlSafe(sql)).persistent(false).bind(&*project.0);
+        for digest in chunk {
+            select = select.bind(digest.as_str());
+        }
+        let known: HashMap<String, Known> =
+            store.all(select, |row| Ok((row::text(row, "digest")?, read(row)?))).await?.into_iter().collect();
+        for digest in chunk {
+            match known.get(digest.as_str()) {
+                None => unpaid.unknown.push(digest.clone()),
+                Some(known) if !known.is_charged => unpaid.bytes = unpaid.bytes.saturating_add(known.size),
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(unpaid)
+}
+
+pub(crate) async fn all(
+    store: &SqlStore,
+    project: &ProjectId,
+    after: Option<&(RepositoryName, Digest)>,
+    limit: u32,
+) -> Result<Vec<(RepositoryName, Digest)>> {
+    let (repository, digest) = after.map_or(("", ""), |(repository, digest)| (repository.as_str(), digest.as_str()));
+    let find = query(
+        "SELECT repository, digest FROM link \
+         WHERE project_id = $1 AND (repository > $2 OR (repository = $2 AND digest > $3)) \
+         ORDER BY repository, digest LIMIT $4",
+    );
+    let find = find.bind(&*project.0).bind(repository).bind(digest).bind(i64::from(limit));
+    let read = |row: &AnyRow| {
+        Ok((row::parse(row, "repository", RepositoryName::parse)?, row::parse(row, "digest", Digest::parse)?))
+    };
+    store.all(find, read).await
+}
+
+pub(crate) async fn remove(
+    store: &SqlStore,
+    project: &ProjectId,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<u64> {
+    let mut ledger = Ledger::open(store, project, true).await?;
+    let unlink = query("DELETE FROM link WHERE project_id = $1 AND repository = $2 AND digest = $3");
+    ledger.write.execute(unlink.bind(&*project.0).bind(repository.as_str()).bind(digest.as_str())).await?;
+    let drop = query(
+        "DELETE FROM blob WHERE project_id = $1 AND digest = $2 \
+         AND NOT EXISTS (SELECT 1 FROM link WHERE link.project_id = $1 AND link.digest = $2) \
+         RETURNING size, orphan_since, uncharged_at, unlinking_until",
+    );
+    let dropped = ledger.write.optional(drop.bind(&*project.0).bind(digest.as_str()), read).await?;
+    let reclaimed = dropped.filter(|blob| blob.is_charged).map_or(0, |blob| blob.size);
+    ledger.account.committed = ledger.account.committed.saturating_sub(reclaimed);
+    ledger.commit().await?;
+    Ok(reclaimed)
+}
+
+pub(crate) async fn renew_orphan(store: &SqlStore, project: &ProjectId, digest: &Digest, now: Timestamp) -> Result<()> {
+    let renew = query(
+        "UPDATE blob SET orphan_since = $3 WHERE project_id = $1 AND digest = $2 AND orphan_since < $3 AND uncharged_at IS NULL",
+    );
+    store.execute(renew.bind(&*project.0).bind(digest.as_str()).bind(now.as_millisecond())).await.map(|_| ())
+}
+
+pub(crate) async fn expire_orphans(
+    store: &SqlStore,
+    before: Timestamp,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<(ProjectId, Digest, u64)>> {
+    let find = query(
+        "SELECT project_id, digest FROM blob WHERE orphan_since < $1 AND uncharged_at IS NULL ORDER BY orphan_since LIMIT $2",
+    );
+    let read = |row: &AnyRow| Ok((ProjectId(row::boxed(row, "project_id")?), row::text(row, "digest")?));
+    let mut by_project: BTreeMap<ProjectId, Vec<String>> = BTreeMap::new();
+    for (project, digest) in store.all(find.bind(before.as_millisecond()).bind(i64::from(limit)), read).await? {
+        by_project.entry(project).or_default().push(digest);
+    }
+    let mut expired = Vec::new();
+    for (project, digests) in by_project {
+        let mut ledger = match Ledger::open(store, &project, true).await {
+            Err(StoreError::Missing) => continue,
+            opened => opened?,
+        };
+        for digest in digests {
+            // It may have been renewed, or named, since.
+            let take = query(
+                "UPDATE blob SET orphan_since = NULL, uncharged_at = $4 WHERE project_id = $1 AND digest = $2 \
+                 AND orphan_since < $3 AND uncharged_at IS NULL \
+                 AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.project_id = $1 AND pin.digest = $2) RETURNING digest, size",
+            );
+            let take = take.bind(&*project.0).bind(&*digest).bind(before.as_millisecond()).bind(now.as_millisecond());
+            let read = |row: &AnyRow| Ok((row::parse(row, "digest", Digest::parse)?, row::size(row, "size")?));
+            if let Some((digest, size)) = ledger.write.optional(take, read).await? {
+                ledger.account.committed = ledger.account.committed.saturating_sub(size);
+                expired.push((project.clone(), digest, size));
+            }
+        }
+        ledger.commit().await?;
+    }
+    Ok(expired)
+}
+
+pub(crate) async fn take_unlinkable(
+    store: &SqlStore,
+    before: Timestamp,
+    now: Timestamp,
+    until: Timestamp,
+    limit: u32,
+) -> Result<Vec<Unlinkable>> {
+    let find = query(
+        "SELECT project_id, digest FROM blob WHERE uncharged_at < $1 AND kept_upstream = 0 \
+         AND (unlinking_until IS NULL OR unlinking_until <= $2) ORDER BY uncharged_at LIMIT $3",
+    );
+    let find = find.bind(before.as_millisecond()).bind(now.as_millisecond()).bind(i64::from(limit));
+    let read =
+        |row: &AnyRow| Ok((ProjectId(row::boxed(row, "project_id")?), row::parse(row, "digest", Digest::parse)?));
+    let mut taken = Vec::new();
+    for (project, digest) in store.all(find, read).await? {
+        let take = query(
+            "UPDATE blob SET unlinking_until = $4 WHERE project_id = $1 AND digest = $2 AND uncharged_at < $3 \
+             AND (unlinking_until IS NULL OR unlinking_until <= $5) \
+             AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.project_id = $1 AND pin.digest = $2)",
+        );
+        let take = take
+            .bind(&*project.0)
+            .bind(digest.as_str())
+            .bind(before.as_millisecond())
+            .bind(until.as_millisecond())
+            .bind(now.as_millisecond());
+        // Under the account's row: whoever charges it again sees that it is taken, or has done so before.
+        let mut ledger = match Ledger::open(store, &project, true).await {
+            Err(StoreError::Missing) => continue,
+            opened => opened?,
+        };
+        let is_taken = ledger.write.execute(take).await? > 0;
+        ledger.commit().await?;
+        if !is_taken {
+            continue;
+        }
+        let holders = query("SELECT repository FROM link WHERE project_id = $1 AND digest = $2 ORDER BY repository");
+        let holders = holders.bind(&*project.0).bind(digest.as_str());
+        let repositories = store.all(holders, |row| row::parse(row, "repository", RepositoryName::parse)).await?;
+        taken.push(Unlinkable { project, digest, repositories });
+    }
+    Ok(taken)
+}
+
+pub(crate) async fn unlinked(store: &SqlStore, project: &ProjectId, digest: &Digest, is_gone: bool) -> Result<()> {
+    let sql = if is_gone {
+        "DELETE FROM blob WHERE project_id = $1 AND digest = $2 AND uncharged_at IS NOT NULL AND unlinking_until IS NOT NULL"
+    } else {
+        "UPDATE blob SET unlinking_until = NULL, kept_upstream = 1 \
+         WHERE project_id = $1 AND digest = $2 AND uncharged_at IS NOT NULL AND unlinking_until IS NOT NULL"
+    };
+    store.execute(query(sql).bind(&*project.0).bind(digest.as_str())).await.map(|_| ())
+}

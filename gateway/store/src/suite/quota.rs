@@ -1,0 +1,411 @@
+//! The ledger's account: what is charged, reserved, refused and given back.
+
+use super::*;
+use portcullis_tenancy::StoreError;
+use portcullis_tenancy::ledger::{JournalEntry, JournalStep, Removed, Standing};
+use portcullis_tenancy::quota::{Account, Claim, Decision, Purpose, QuotaRequest, Unpaid};
+use std::collections::{BTreeMap, BTreeSet};
+
+fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) -> Claim {
+    Claim {
+        id: id.into(),
+        project: project.id.clone(),
+        robot: None,
+        purpose: Purpose::Upload,
+        at_least,
+        at_most,
+        expires_at: at(600),
+        pins: Vec::new(),
+        journal: None,
+    }
+}
+
+fn held(admission: &Admission) -> Option<u64> {
+    match admission {
+        Admission::Granted { held, .. } => Some(*held),
+        _ => None,
+    }
+}
+
+async fn account(nodes: &Nodes, project: &Project) -> Account {
+    let (counted, recorded) = nodes.one.recount(&project.id, false).await.unwrap();
+    assert_eq!(counted, recorded, "the counter is the sum of the rows");
+    nodes.other.account(&project.id).await.unwrap()
+}
+
+/// An image of a config and these layers, one of them of 100 bytes each.
+fn image(project: &Project, repository: &str, of: &str, layers: &[&str]) -> PushedManifest {
+    let mut push = pushed(project, repository, of, &["latest"]);
+    push.manifest.config = None;
+    push.manifest.layers = layers.iter().map(|layer| descriptor(layer)).collect();
+    push
+}
+
+async fn bring(nodes: &Nodes, project: &Project, repository: &str, of: &str) -> Admission {
+    hold(&*nodes.one, &project.id, &repo(repository), &digest(of), 100, Some("none"), at(1)).await.unwrap()
+}
+
+async fn push(nodes: &Nodes, push: &PushedManifest) -> Admission {
+    nodes.one.add_manifest(push, &[], Charge::By("none")).await.unwrap()
+}
+
+async fn forget(nodes: &Nodes, project: &Project, repository: &str, of: &str) -> Removed {
+    nodes.one.remove_manifest(&project.id, &repo(repository), &digest(of), at(30)).await.unwrap()
+}
+
+pub async fn an_account_counts_each_digest_once_and_gives_it_back(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    bring(&nodes, &acme, "acme/app", "shared").await;
+    bring(&nodes, &acme, "acme/other", "shared").await;
+    bring(&nodes, &acme, "acme/app", "own").await;
+    assert_eq!(account(&nodes, &acme).await.committed, 200, "each digest once for the project");
+    push(&nodes, &image(&acme, "acme/app", "m", &["shared", "own"])).await;
+    push(&nodes, &image(&acme, "acme/other", "n", &["shared"])).await;
+    push(&nodes, &image(&acme, "acme/other", "m", &["shared", "own"])).await;
+    assert_eq!(account(&nodes, &acme).await.committed, 200 + 2 * 500, "and each manifest");
+
+    let removed = forget(&nodes, &acme, "acme/other", "m").await;
+    assert_eq!((removed.reclaimed, removed.uncharged.len()), (0, 0), "another repository has it still");
+    let removed = forget(&nodes, &acme, "acme/app", "m").await;
+    assert_eq!(removed.reclaimed, 600);
+    assert_eq!(removed.uncharged, [digest("own")], "what another manifest names stays charged");
+    assert_eq!(removed.tags, [tag("latest")]);
+    assert_eq!(account(&nodes, &acme).await.committed, 600);
+    assert_eq!(nodes.one.remove_link(&acme.id, &repo("acme/app"), &digest("shared")).await.unwrap(), 0);
+    assert_eq!(nodes.one.remove_link(&acme.id, &repo("acme/other"), &digest("shared")).await.unwrap(), 100);
+    assert_eq!(account(&nodes, &acme).await.committed, 500);
+}
+
+pub async fn a_reservation_grows_to_what_there_is_room_for_and_no_further(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    nodes.one.set_quota(&acme.id, Some(1000), Some(80)).await.unwrap();
+    let reserve = async |id: &str, least, most| nodes.one.reserve(&claim(&acme, id, least, most)).await.unwrap();
+    assert_eq!(held(&reserve("a", 100, 400).await), Some(400));
+    assert_eq!(held(&reserve("a", 300, 300).await), Some(400), "it never shrinks by a claim");
+    assert_eq!(held(&reserve("b", 500, 900).await), Some(600), "what there is room for");
+    let Admission::Refused(shortage) = reserve("c", 1, 1).await else { panic!() };
+    assert_eq!((shortage.asked, shortage.account.used(), shortage.total), (1, 1000, None));
+    assert_eq!(held(&reserve("c", 0, 100).await), Some(0), "nothing is always there");
+    assert!(account(&nodes, &acme).await.is_past_soft());
+
+    nodes.one.shrink("b", 100, at(700)).await.unwrap();
+    nodes.one.shrink("b", 300, at(700)).await.unwrap();
+    assert_eq!(account(&nodes, &acme).await.reserved, 500);
+    // What it turned out to be is charged, the rest comes back.
+    let size = 350;
+    let stored = hold(&*nodes.one, &acme.id, &repo("acme/app"), &digest("b"), size, Some("a"), at(1)).await.unwrap();
+    assert_eq!(held(&stored), Some(0));
+    let now = account(&nodes, &acme).await;
+    assert_eq!((now.committed, now.reserved), (350, 100));
+    // More than was reserved must have room.
+    let Admission::Refused(shortage) =
+        hold(&*nodes.one, &acme.id, &repo("acme/app"), &digest("c"), 651, Some("b"), at(1)).await.unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(shortage.asked, 551);
+    assert_eq!(account(&nodes, &acme).await.reserved, 100, "a refusal changes nothing");
+    nodes.one.release("b").await.unwrap();
+    nodes.one.release("b").await.unwrap();
+    assert_eq!(account(&nodes, &acme).await.reserved, 0);
+    // What was there before it was counted is counted whatever the quota.
+    hold(&*nodes.one, &acme.id, &repo("acme/app"), &digest("d"), 5000, None, at(1)).await.unwrap();
+    assert_eq!(account(&nodes, &acme).await.free(), Some(0));
+    let gone = nodes.one.reserve(&claim(&project("gone"), "x", 1, 1)).await;
+    assert!(matches!(gone, Err(StoreError::Missing)));
+}
+
+pub async fn of_many_claims_at_once_exactly_those_that_fit_are_granted(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    nodes.one.set_quota(&acme.id, Some(1000), None).await.unwrap();
+    let mut claims = tokio::task::JoinSet::new();
+    for number in 0..24 {
+        let store = if number % 2 == 0 { Arc::clone(&nodes.one) } else { Arc::clone(&nodes.other) };
+        let claim = claim(&acme, &number.to_string(), 130, 130);
+        claims.spawn(async move { store.reserve(&claim).await.unwrap() });
+    }
+    let granted = claims.join_all().await.iter().filter(|admission| held(admission).is_some()).count();
+    assert_eq!(granted, 7);
+    assert_eq!(account(&nodes, &acme).await.reserved, 910);
+}
+
+pub async fn the_cap_over_all_projects_counts_all_of_them(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    let globex = project("globex");
+    nodes.one.add_project(&globex).await.unwrap();
+    nodes.one.set_total(Some(1000)).await.unwrap();
+    assert_eq!(held(&nodes.one.reserve(&claim(&acme, "a", 600, 600)).await.unwrap()), Some(600));
+    let Admission::Refused(shortage) = nodes.one.reserve(&claim(&globex, "b", 500, 500)).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!(shortage.total, Some((1000, 600)));
+    assert_eq!(held(&nodes.one.reserve(&claim(&globex, "b", 100, 500)).await.unwrap()), Some(400));
+    let total = nodes.other.total().await.unwrap();
+    assert_eq!((total.cap, total.committed, total.reserved), (Some(1000), 0, 1000));
+    nodes.one.set_total(None).await.unwrap();
+    assert!(held(&nodes.one.reserve(&claim(&globex, "c", 5000, 5000)).await.unwrap()).is_some());
+}
+
+pub async fn what_is_not_charged_is_not_held_until_it_is_named_again(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    let app = repo("acme/app");
+    bring(&nodes, &acme, "acme/app", "layer").await;
+    push(&nodes, &image(&acme, "acme/app", "m", &["layer"])).await;
+    let standing = async || nodes.other.standing(&acme.id, &app, &digest("layer")).await.unwrap();
+    assert_eq!(standing().await, Standing::Held { orphan_since: None });
+    forget(&nodes, &acme, "acme/app", "m").await;
+    assert_eq!(standing().await, Standing::Uncharged);
+    let unpaid = nodes.one.unpaid(&acme.id, Some(&digest("m")), &[digest("layer"), digest("?")]).await.unwrap();
+    assert_eq!(unpaid, Unpaid { knows_manifest: false, bytes: 100, unknown: vec![digest("?")] });
+    assert!(nodes.one.stored_sizes(&acme.id, &[digest("layer")]).await.unwrap().is_empty());
+
+    // Named again without room for it, it stays as it is.
+    nodes.one.set_quota(&acme.id, Some(550), None).await.unwrap();
+    assert!(held(&push(&nodes, &image(&acme, "acme/app", "n", &["layer"])).await).is_none());
+    assert_eq!(standing().await, Standing::Uncharged);
+    nodes.one.set_quota(&acme.id, Some(600), None).await.unwrap();
+    assert!(held(&push(&nodes, &image(&acme, "acme/app", "n", &["layer"])).await).is_some());
+    assert_eq!(standing().await, Standing::Held { orphan_since: None });
+    assert_eq!(account(&nodes, &acme).await.committed, 600);
+
+    // What the ledger never saw is charged at the size that the upstream states.
+    nodes.one.set_quota(&acme.id, None, None).await.unwrap();
+    let other = image(&acme, "acme/app", "o", &["unseen"]);
+    nodes.one.add_manifest(&other, &[(digest("unseen"), 77)], Charge::By("none")).await.unwrap();
+    assert_eq!(account(&nodes, &acme).await.committed, 600 + 500 + 77);
+}
+
+pub async fn what_a_manifest_under_way_names_stays_charged(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    bring(&nodes, &acme, "acme/app", "layer").await;
+    push(&nodes, &image(&acme, "acme/app", "m", &["layer"])).await;
+    let mut under_way = claim(&acme, "push", 500, 500);
+    under_way.pins = vec![digest("layer")];
+    nodes.one.reserve(&under_way).await.unwrap();
+    assert_eq!(forget(&nodes, &acme, "acme/app", "m").await.reclaimed, 500, "the layer stays");
+    assert!(nodes.one.expire_orphans(at(999), at(999), 10).await.unwrap().is_empty());
+    let image = image(&acme, "acme/app", "n", &["layer"]);
+    assert!(held(&nodes.one.add_manifest(&image, &[], Charge::By("push")).await.unwrap()).is_some());
+    let now = account(&nodes, &acme).await;
+    assert_eq!((now.committed, now.reserved), (600, 0));
+    assert!(nodes.one.expire_orphans(at(999), at(999), 10).await.unwrap().is_empty(), "it is named");
+    // Where the push comes to nothing, it waits like any other.
+    nodes.one.reserve(&Claim { id: "again".into(), ..under_way }).await.unwrap();
+    forget(&nodes, &acme, "acme/app", "n").await;
+    nodes.one.release("again").await.unwrap();
+    assert_eq!(nodes.one.expire_orphans(at(999), at(999), 10).await.unwrap().len(), 1);
+    assert_eq!(account(&nodes, &acme).await.committed, 0);
+}
+
+pub async fn an_orphan_waits_for_its_grace_and_a_look_at_it_renews_it(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    let app = repo("acme/app");
+    for of in ["named", "old", "looked-at"] {
+        bring(&nodes, &acme, "acme/app", of).await;
+    }
+    push(&nodes, &image(&acme, "acme/app", "m", &["named"])).await;
+    nodes.one.renew_orphan(&acme.id, &digest("looked-at"), at(100)).await.unwrap();
+    assert!(nodes.one.expire_orphans(at(1), at(50), 10).await.unwrap().is_empty(), "the grace is not over");
+    let expired = nodes.one.expire_orphans(at(2), at(50), 10).await.unwrap();
+    assert_eq!(expired, [(acme.id.clone(), digest("old"), 100)]);
+    assert_eq!(nodes.one.breakdown(&acme.id, 10).await.unwrap().reclaimable, 100);
+    assert_eq!(account(&nodes, &acme).await.committed, 700);
+    assert_eq!(nodes.one.standing(&acme.id, &app, &digest("old")).await.unwrap(), Standing::Uncharged);
+    // An upload of it charges it again.
+    bring(&nodes, &acme, "acme/app", "old").await;
+    assert_eq!(account(&nodes, &acme).await.committed, 800);
+}
+
+pub async fn what_is_taken_away_upstream_cannot_be_charged_meanwhile(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    for repository in ["acme/app", "acme/copy"] {
+        hold(&*nodes.one, &acme.id, &repo(repository), &digest("b"), 100, Some("none"), at(1)).await.unwrap();
+    }
+    nodes.one.expire_orphans(at(2), at(2), 10).await.unwrap();
+    assert!(nodes.one.take_unlinkable(at(2), at(10), at(70), 10).await.unwrap().is_empty(), "the grace is not over");
+    let taken = nodes.one.take_unlinkable(at(3), at(10), at(70), 10).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0].repositories, [repo("acme/app"), repo("acme/copy")]);
+    assert!(nodes.other.take_unlinkable(at(3), at(20), at(80), 10).await.unwrap().is_empty(), "somebody is at it");
+    let again = async |second| {
+        hold(&*nodes.one, &acme.id, &repo("acme/app"), &digest("b"), 100, Some("none"), at(second)).await.unwrap()
+    };
+    assert_eq!(again(20).await, Admission::Busy);
+    assert_eq!(push(&nodes, &image(&acme, "acme/app", "m", &["b"])).await, Admission::Busy);
+    // Whoever was at it died: it may be charged again, and is not taken away any more.
+    assert!(held(&again(71).await).is_some());
+    nodes.one.unlinked(&acme.id, &digest("b"), true).await.unwrap();
+    assert_eq!(account(&nodes, &acme).await.committed, 100);
+
+    // What the upstream does not let go stays unserved, and is left alone.
+    nodes.one.expire_orphans(at(72), at(72), 10).await.unwrap();
+    nodes.one.take_unlinkable(at(73), at(80), at(90), 10).await.unwrap();
+    nodes.one.unlinked(&acme.id, &digest("b"), false).await.unwrap();
+    assert_eq!(nodes.one.standing(&acme.id, &repo("acme/app"), &digest("b")).await.unwrap(), Standing::Uncharged);
+    assert!(nodes.one.take_unlinkable(at(999), at(999), at(1000), 10).await.unwrap().is_empty());
+    assert!(held(&again(1000).await).is_some());
+    nodes.one.expire_orphans(at(1001), at(1001), 10).await.unwrap();
+    nodes.one.take_unlinkable(at(1002), at(1003), at(1010), 10).await.unwrap();
+    nodes.one.unlinked(&acme.id, &digest("b"), true).await.unwrap();
+    assert_eq!(nodes.one.standing(&acme.id, &repo("acme/app"), &digest("b")).await.unwrap(), Standing::Unknown);
+}
+
+pub async fn a_sweep_releases_what_nobody_renews_and_nobody_journalled(nodes: Nodes) {
+    let (acme, robot) = acme(&*nodes.one).await;
+    nodes.one.open_upload(&upload("closed", &robot, "acme/app")).await.unwrap();
+    let journal = JournalEntry {
+        id: "journalled".into(),
+        project: acme.id.clone(),
+        repository: repo("acme/app"),
+        step: JournalStep::PutBlob { digest: digest("b") },
+        actor: "acme+ci".into(),
+        started_at: at(1),
+    };
+    for id in ["ended", "renewed", "closed", "journalled"] {
+        let mut claim = claim(&acme, id, 10, 10);
+        claim.journal = (id == "journalled").then(|| journal.clone());
+        nodes.one.reserve(&claim).await.unwrap();
+    }
+    nodes.one.close_upload("closed").await.unwrap();
+    assert_eq!(account(&nodes, &acme).await.reserved, 30);
+    nodes.one.renew(&["renewed".into()], at(500), at(900)).await.unwrap();
+    nodes.one.sweep(at(601)).await.unwrap();
+    assert_eq!(account(&nodes, &acme).await.reserved, 20);
+    assert_eq!(nodes.other.unfinished(at(2)).await.unwrap(), [journal]);
+    nodes.one.release("journalled").await.unwrap();
+    assert!(nodes.other.unfinished(at(2)).await.unwrap().is_empty());
+    nodes.one.sweep(at(901)).await.unwrap();
+    assert_eq!(account(&nodes, &acme).await.reserved, 0);
+}
+
+pub async fn a_request_is_decided_once(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    let mut wish = QuotaRequest {
+        id: "r1".into(),
+        project: acme.id.clone(),
+        bytes: 50 << 30,
+        reason: "nightly images".into(),
+        requested_at: at(1),
+        requested_by: "alice".into(),
+        decision: None,
+    };
+    nodes.one.add_quota_request(&wish).await.unwrap();
+    assert_eq!(nodes.other.quota_requests(Some(&acme.id)).await.unwrap(), [wish.clone()]);
+    let decision = Decision { granted: Some(40 << 30), reason: Some("for now".into()), at: at(2), by: "bob".into() };
+    wish.decision = Some(decision.clone());
+    assert_eq!(nodes.one.decide_quota_request("r1", &decision).await.unwrap(), wish);
+    assert_eq!(nodes.other.account(&acme.id).await.unwrap().quota, Some(40 << 30));
+    let late = Decision { granted: None, ..decision };
+    assert!(matches!(nodes.one.decide_quota_request("r1", &late).await, Err(StoreError::Missing)));
+    assert_eq!(nodes.other.quota_requests(None).await.unwrap(), [wish]);
+}
+
+pub async fn maintenance_is_a_rule(nodes: Nodes) {
+    assert_eq!(nodes.one.maintenance().await.unwrap(), None);
+    let before = nodes.one.generation().await.unwrap();
+    nodes.one.set_maintenance(Some(at(5))).await.unwrap();
+    assert_eq!(nodes.other.maintenance().await.unwrap(), Some(at(5)));
+    assert!(nodes.other.generation().await.unwrap() > before);
+    nodes.one.set_maintenance(None).await.unwrap();
+    assert_eq!(nodes.other.maintenance().await.unwrap(), None);
+}
+
+/// A source of steps that repeats from seed to seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// Random steps beside a model that keeps every fact by itself, and sums them up anew after each.
+pub async fn any_interleaving_leaves_the_counters_at_the_sums(nodes: Nodes) {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| u64::from(std::process::id()).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut dice = Dice(seed);
+    let (acme, _) = acme(&*nodes.one).await;
+    let quota = 4000;
+    nodes.one.set_quota(&acme.id, Some(quota), None).await.unwrap();
+
+    let size = |blob: u64| 100 + 10 * blob;
+    let mut links: BTreeSet<(u64, u64)> = BTreeSet::new();
+    let mut charged: BTreeSet<u64> = BTreeSet::new();
+    let mut images: BTreeMap<(u64, String), Vec<u64>> = BTreeMap::new();
+    let mut reserved: BTreeMap<u64, u64> = BTreeMap::new();
+    for step in 0..400 {
+        let (repository, blob, other) = (dice.roll(2), dice.roll(8), dice.roll(8));
+        let name = format!("acme/r{repository}");
+        match dice.roll(6) {
+            0 => {
+                let (id, least, most) = (dice.roll(4), dice.roll(900), dice.roll(1500));
+                let admission = nodes.one.reserve(&claim(&acme, &id.to_string(), least, most)).await.unwrap();
+                if let Some(held) = held(&admission) {
+                    assert!(held >= least);
+                    reserved.insert(id, held);
+                }
+            }
+            1 => {
+                let id = dice.roll(4);
+                nodes.other.release(&id.to_string()).await.unwrap();
+                reserved.remove(&id);
+            }
+            2 => {
+                let by = dice.roll(4);
+                let (store, app, of) = (&*nodes.one, repo(&name), digest(&format!("b{blob}")));
+                let by_name = by.to_string();
+                let admission = hold(store, &acme.id, &app, &of, size(blob), Some(&by_name), at(step)).await.unwrap();
+                if held(&admission).is_some() {
+                    reserved.remove(&by);
+                    links.insert((repository, blob));
+                    charged.insert(blob);
+                }
+            }
+            3 => {
+                let is_there = |blob: &u64| links.iter().any(|(_, linked)| linked == blob);
+                let layers: Vec<u64> = BTreeSet::from([blob, other]).into_iter().filter(is_there).collect();
+                let names: Vec<String> = layers.iter().map(|blob| format!("b{blob}")).collect();
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                // Its layers say which it is.
+                let of = format!("m{layers:?}");
+                if held(&push(&nodes, &image(&acme, &name, &of, &names)).await).is_some() {
+                    charged.extend(&layers);
+                    images.insert((repository, of), layers);
+                }
+            }
+            4 => {
+                let Some((repository, of)) = images.keys().nth(usize::try_from(blob).unwrap()).cloned() else {
+                    continue;
+                };
+                let layers = images.remove(&(repository, of.clone())).unwrap_or_default();
+                forget(&nodes, &acme, &format!("acme/r{repository}"), &of).await;
+                for layer in layers {
+                    if !images.values().any(|named| named.contains(&layer)) {
+                        charged.remove(&layer);
+                    }
+                }
+            }
+            _ => {
+                nodes.one.remove_link(&acme.id, &repo(&name), &digest(&format!("b{blob}"))).await.unwrap();
+                links.remove(&(repository, blob));
+                if !links.iter().any(|(_, linked)| *linked == blob) {
+                    charged.remove(&blob);
+                }
+            }
+        }
+        let manifests: BTreeSet<&String> = images.keys().map(|(_, of)| of).collect();
+        let committed = charged.iter().map(|blob| size(*blob)).sum::<u64>() + 500 * manifests.len() as u64;
+        let account = account(&nodes, &acme).await;
+        assert_eq!(
+            (account.committed, account.reserved),
+            (committed, reserved.values().sum()),
+            "SEED={seed} step {step}"
+        );
+        assert!(account.used() <= quota, "SEED={seed} step {step}: {account:?}");
+    }
+}
