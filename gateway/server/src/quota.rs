@@ -325,7 +325,8 @@ impl Hold {
                 Ok(Ok(()))
             }
             Admission::Refused(shortage) => Ok(Err(shortage)),
-            Admission::Busy => Err(StoreError::Missing),
+            // Only digests are.
+            Admission::Busy => Err(StoreError::Unreadable("reservation: busy".to_owned())),
         }
     }
 

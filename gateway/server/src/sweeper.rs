@@ -9,7 +9,7 @@ use crate::quota::{LEASE, RENEW_EVERY};
 use crate::upstream::{Call, Pool, UpstreamError};
 use http::{Method, StatusCode};
 use portcullis_oci::Operation;
-use portcullis_tenancy::ledger::Unlinkable;
+use portcullis_tenancy::ledger::{Unlinkable, Upload};
 use portcullis_tenancy::{ProjectId, Store, StoreError, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +93,9 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), S
     if app.store.maintenance().await?.is_some() {
         return Ok(());
     }
+    for upload in app.store.run(move |store| async move { store.ended_uploads(now, BATCH).await }).await? {
+        give_up(app, pool, upload).await?;
+    }
     // Whoever wrote a younger entry is likely still at work.
     let before = now.checked_sub(LEASE).unwrap_or(now);
     for entry in app.store.run(move |store| async move { store.unfinished(before).await }).await? {
@@ -132,6 +135,21 @@ async fn show_accounts(app: &App) -> Result<(), SweepError> {
     let named = accounts.into_iter().filter_map(|(id, account)| Some((name(&id)?, account)));
     app.holds.metrics.accounts(named.collect());
     Ok(())
+}
+
+/// Gives an upload up whose client has left it: what the upstream has of it takes up storage that nobody is charged with.
+async fn give_up(app: &App, pool: &Arc<Pool>, upload: Upload) -> Result<(), SweepError> {
+    if let (Some(project), Some(upstream)) = (project(app, &upload.project).await?, &upload.upstream) {
+        let scope = format!("repository:{}:pull,push,delete", project.upstream_name(&upload.repository));
+        let call = Call::new(Method::DELETE, upstream.to_string(), scope);
+        let status = app.upstream.call(pool, call).await?.whole().await?.0.status;
+        // One that does not know it, or finds it elsewhere than it was left, has nothing more to give up.
+        if status.is_server_error() {
+            let what = format!("it answered {} to the end of an upload", status.as_u16());
+            return Err(UpstreamError::Odd(what).into());
+        }
+    }
+    Ok(app.store.run(move |store| async move { store.close_upload(&upload.id).await }).await?)
 }
 
 /// Takes a blob away upstream.

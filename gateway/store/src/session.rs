@@ -15,24 +15,41 @@ use sqlx::query;
 const SWEEP: i64 = 10_000;
 
 pub(crate) async fn open_upload(store: &SqlStore, upload: &Upload) -> Result<()> {
-    let insert = query("INSERT INTO upload (id, project_id, repository, robot_id, started_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)")
+    let insert = query("INSERT INTO upload (id, project_id, repository, robot_id, started_at, expires_at, upstream) VALUES ($1, $2, $3, $4, $5, $6, $7)")
         .bind(&*upload.id)
         .bind(&*upload.project.0)
         .bind(upload.repository.as_str())
         .bind(&*upload.robot.0)
         .bind(upload.started_at.as_millisecond())
-        .bind(upload.expires_at.as_millisecond());
+        .bind(upload.expires_at.as_millisecond())
+        .bind(upload.upstream.as_deref());
     store.execute(insert).await.map(|_| ())
 }
 
 pub(crate) async fn upload(store: &SqlStore, id: &str) -> Result<Option<Upload>> {
-    let find = query("SELECT id, project_id, repository, robot_id, started_at, expires_at FROM upload WHERE id = $1");
+    let find = query(
+        "SELECT id, project_id, repository, robot_id, started_at, expires_at, upstream FROM upload WHERE id = $1",
+    );
     store.optional(find.bind(id), read_upload).await
 }
 
 pub(crate) async fn close_upload(store: &SqlStore, id: &str) -> Result<()> {
     store.execute(query("DELETE FROM upload WHERE id = $1").bind(id)).await?;
     account::release(store, id).await
+}
+
+pub(crate) async fn move_upload(store: &SqlStore, id: &str, upstream: &str) -> Result<()> {
+    store.execute(query("UPDATE upload SET upstream = $2 WHERE id = $1").bind(id).bind(upstream)).await.map(|_| ())
+}
+
+pub(crate) async fn ended_uploads(store: &SqlStore, now: Timestamp, limit: u32) -> Result<Vec<Upload>> {
+    let ended = query(
+        "SELECT upload.id, upload.project_id, upload.repository, upload.robot_id, upload.started_at, upload.expires_at, upload.upstream \
+         FROM upload LEFT JOIN reservation ON reservation.id = upload.id \
+         WHERE coalesce(reservation.expires_at, upload.expires_at) < $1 \
+         AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.id = upload.id) ORDER BY upload.started_at LIMIT $2",
+    );
+    store.all(ended.bind(now.as_millisecond()).bind(i64::from(limit)), read_upload).await
 }
 
 pub(crate) async fn add_scope_set(store: &SqlStore, set: &ScopeSet) -> Result<()> {
@@ -52,7 +69,6 @@ pub(crate) async fn scope_set(store: &SqlStore, id: &str) -> Result<Option<Scope
 
 pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
     let ended = [
-        "DELETE FROM upload WHERE id IN (SELECT id FROM upload WHERE expires_at < $1 LIMIT $2)",
         "DELETE FROM scope_set WHERE id IN (SELECT id FROM scope_set WHERE expires_at < $1 LIMIT $2) AND expires_at < $1",
     ];
     let mut write = store.hold().await?;
@@ -78,6 +94,7 @@ fn read_upload(row: &AnyRow) -> Result<Upload> {
         robot: RobotId(row::boxed(row, "robot_id")?),
         started_at: row::time(row, "started_at")?,
         expires_at: row::time(row, "expires_at")?,
+        upstream: row::optional_text(row, "upstream")?.map(Into::into),
     })
 }
 

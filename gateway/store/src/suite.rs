@@ -152,6 +152,7 @@ fn upload(id: &str, robot: &Robot, repository: &str) -> Upload {
         robot: robot.id.clone(),
         started_at: at(0),
         expires_at: at(3600),
+        upstream: Some("/v2/somewhere".into()),
     }
 }
 

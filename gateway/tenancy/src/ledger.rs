@@ -52,6 +52,8 @@ pub struct Upload {
     pub repository: RepositoryName,
     /// The robot that began it.
     pub robot: RobotId,
+    /// Path and query of where it goes on upstream; none of an upload from before that was kept.
+    pub upstream: Option<Box<str>>,
     /// When it began.
     pub started_at: Timestamp,
     /// When it is given up.

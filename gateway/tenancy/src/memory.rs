@@ -192,6 +192,12 @@ impl Store for MemoryStore {
     async fn close_upload(&self, _: &str) -> Result<()> {
         unasked("close_upload")
     }
+    async fn move_upload(&self, _: &str, _: &str) -> Result<()> {
+        unasked("move_upload")
+    }
+    async fn ended_uploads(&self, _: Timestamp, _: u32) -> Result<Vec<Upload>> {
+        unasked("ended_uploads")
+    }
     async fn sweep(&self, _: Timestamp) -> Result<u64> {
         unasked("sweep")
     }

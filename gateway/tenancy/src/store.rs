@@ -111,7 +111,12 @@ pub trait Store: Send + Sync {
     async fn upload(&self, id: &str) -> Result<Option<Upload>>;
     /// Closes an upload without a blob, and releases what it has reserved; a closed one is no error.
     async fn close_upload(&self, id: &str) -> Result<()>;
-    /// Forgets uploads and scope sets that ended before `now`, and releases reservations that did; returns how many.
+    /// Notes where an upload goes on upstream.
+    async fn move_upload(&self, id: &str, upstream: &str) -> Result<()>;
+    /// Uploads whose reservation ended before `now`, or that ended themselves where they have none, at most `limit`. One whose end
+    /// is in the journal is left to whoever finds out what became of it.
+    async fn ended_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<Upload>>;
+    /// Forgets scope sets that ended before `now`, and releases reservations that did and are no upload's; returns how many.
     async fn sweep(&self, now: Timestamp) -> Result<u64>;
 
     /// A project's account.

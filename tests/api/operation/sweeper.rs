@@ -30,6 +30,7 @@ fn uploads_and_scope_sets_that_have_expired_are_forgotten_and_no_others() {
                 robot: robot.id.clone(),
                 started_at: past,
                 expires_at,
+                upstream: None,
             };
             store.open_upload(&upload).await?;
         }

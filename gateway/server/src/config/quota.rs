@@ -11,7 +11,7 @@ pub struct Quota {
     pub orphan_grace: Duration,
     /// `unlink_grace_s`: how long after that it is deleted upstream.
     pub unlink_grace: Duration,
-    /// `reservation_s`: how long room is kept for an upload whose client is away.
+    /// `reservation_s`: how long an upload waits for its client's next request, and keeps its room.
     pub reservation: Duration,
     /// `reconcile_every_s`: how often the record is compared with the upstream in the background; zero is never.
     pub reconcile_every: Duration,

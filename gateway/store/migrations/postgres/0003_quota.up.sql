@@ -81,3 +81,6 @@ CREATE TABLE pin (
     PRIMARY KEY (project_id, digest, reservation_id)
 );
 CREATE INDEX pin_by_reservation ON pin (reservation_id);
+
+-- Where an upload goes on upstream, so that it can be given up there.
+ALTER TABLE upload ADD COLUMN upstream TEXT COLLATE "C";

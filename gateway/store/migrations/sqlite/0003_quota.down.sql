@@ -15,6 +15,7 @@ SELECT id, project_id, repository, step, tag, digest, started_at FROM journal_af
 DROP TABLE journal_after;
 CREATE INDEX journal_by_project ON journal (project_id);
 CREATE INDEX journal_by_start ON journal (started_at);
+ALTER TABLE upload DROP COLUMN upstream;
 DROP TABLE pin;
 DROP TABLE walk;
 DROP TABLE quota_request;

@@ -185,11 +185,13 @@ pub(crate) async fn release(store: &SqlStore, id: &str) -> Result<()> {
     ledger.commit().await.map(|_| ())
 }
 
-/// Releases what nobody has renewed. What is in the journal too is left to whoever finds out what became of it.
+/// Releases what nobody has renewed. What is in the journal too is left to whoever finds out what became of it; an upload's is
+/// released with the upload.
 pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
     let ended = query(
         "SELECT id FROM reservation WHERE expires_at < $1 \
-         AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.id = reservation.id) ORDER BY expires_at LIMIT $2",
+         AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.id = reservation.id) \
+         AND NOT EXISTS (SELECT 1 FROM upload WHERE upload.id = reservation.id) ORDER BY expires_at LIMIT $2",
     );
     let ended = ended.bind(now.as_millisecond()).bind(SWEEP);
     let mut released = 0_u64;

@@ -105,6 +105,12 @@ impl Store for SqlStore {
     async fn close_upload(&self, id: &str) -> Result<()> {
         within(session::close_upload(self, id)).await
     }
+    async fn move_upload(&self, id: &str, upstream: &str) -> Result<()> {
+        within(session::move_upload(self, id, upstream)).await
+    }
+    async fn ended_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<Upload>> {
+        within(session::ended_uploads(self, now, limit)).await
+    }
     async fn sweep(&self, now: Timestamp) -> Result<u64> {
         within(session::sweep(self, now)).await
     }

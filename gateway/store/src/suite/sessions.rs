@@ -57,10 +57,18 @@ pub async fn a_sweep_takes_what_has_ended_and_nothing_else(nodes: Nodes) {
         nodes.one.add_scope_set(&set(id, end)).await.unwrap();
         assert!(nodes.one.lock_tag(&acme.id, &app, &tag(id), "me", at(0), at(end)).await.unwrap());
     }
-    assert_eq!(nodes.other.sweep(at(20)).await.unwrap(), 2);
+    assert_eq!(nodes.other.sweep(at(20)).await.unwrap(), 1);
     assert_eq!(nodes.other.sweep(at(20)).await.unwrap(), 0);
+    // Uploads end upstream first.
+    nodes.one.move_upload("past", "/v2/elsewhere").await.unwrap();
+    let ended = nodes.other.ended_uploads(at(20), 10).await.unwrap();
+    assert_eq!(
+        ended.iter().map(|upload| (&*upload.id, upload.upstream.as_deref())).collect::<Vec<_>>(),
+        [("past", Some("/v2/elsewhere"))]
+    );
+    nodes.one.close_upload("past").await.unwrap();
+    assert!(nodes.other.ended_uploads(at(20), 10).await.unwrap().is_empty());
     for (id, there) in [("past", false), ("now", true), ("future", true)] {
-        assert_eq!(nodes.one.upload(id).await.unwrap().is_some(), there, "{id}");
         assert_eq!(nodes.one.scope_set(&set(id, 0).id).await.unwrap().is_some(), there, "{id}");
     }
     assert!(

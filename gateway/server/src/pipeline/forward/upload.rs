@@ -97,6 +97,7 @@ async fn opened(errand: &Errand, answer: Answer) -> Result<(Session, HeaderMap),
         robot: robot.id.clone(),
         started_at: visit.now,
         expires_at: visit.now.checked_add(grace).map_err(|error| Refusal::Internal(error.to_string()))?,
+        upstream: Some(upstream.clone()),
     };
     let session = Session {
         upload: upload.id.clone(),
@@ -309,6 +310,9 @@ async fn went_on(
 ) -> Result<Response<Body>, Refusal> {
     if answer.head.headers.contains_key(header::LOCATION) {
         session.upstream = upstream_location(errand, &answer)?;
+        let (id, upstream) = (session.upload.clone(), session.upstream.clone());
+        let store = &errand.visit.worker.app.store;
+        store.run(|store| async move { store.move_upload(&id, &upstream).await }).await?;
     }
     let (parts, _) = answer.whole().await?;
     Ok(accepted(errand, status, &parts.headers, &session))
