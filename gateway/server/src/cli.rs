@@ -13,6 +13,7 @@ mod robot;
 mod session;
 mod show;
 mod table;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,10 @@ enum Command {
     /// Policies: each tenant's own rules
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Put on record what the upstream held before, whatever the quotas; it goes on where it was cut off
+    Import(walk::Import),
+    /// Compare the record with the upstream, and say where they differ; exit code 1 where they do and nothing was mended
+    Reconcile(walk::Reconcile),
     /// Check configuration, store, upstream and its isolation, certificate, clock and keys, and say what to do
     Doctor,
     /// Compile a component from standard input to standard output, within limits: what a gateway starts for itself
@@ -126,6 +131,8 @@ impl Cli {
             Command::Robot(command) => block_on(async { robot::run(command, &open().await?).await }),
             Command::Grant(command) => block_on(async { grant::run(command, &open().await?).await }),
             Command::Key(command) => block_on(async { key::run(command, &open().await?).await }),
+            Command::Import(wanted) => block_on(async { walk::import(wanted, &open().await?, json).await }),
+            Command::Reconcile(wanted) => block_on(async { walk::reconcile(wanted, &open().await?, json).await }),
         }
     }
 }
