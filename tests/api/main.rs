@@ -7,6 +7,7 @@ mod login;
 mod operation;
 mod policies;
 mod proxying;
+mod reconcile;
 mod revocation;
 mod robots;
 mod roles;

@@ -307,10 +307,10 @@ async fn delete_all(project: &Project, session: &Session) -> anyhow::Result<Dele
 
 /// Asks, after it has told what is held where that goes along.
 fn confirm(wanted: &Delete, held: &str) -> Result<(), Failure> {
-    if !held.is_empty() && (wanted.yes || stdin().is_terminal()) {
-        line(&format!("{held}."));
-    }
     if wanted.yes {
+        if !held.is_empty() {
+            note(&format!("{held}."));
+        }
         return Ok(());
     }
     let name = &wanted.name;
@@ -320,6 +320,9 @@ fn confirm(wanted: &Delete, held: &str) -> Result<(), Failure> {
         return Err(Failure::Usage(format!(
             "{held}this deletes project {name} {what}, and nobody can be asked; add --yes"
         )));
+    }
+    if !held.is_empty() {
+        line(&format!("{held}."));
     }
     let mut answer = String::new();
     let _ = write!(stderr().lock(), "This deletes project {name} {what}. Type its name to go on: ");

@@ -58,7 +58,8 @@ impl Place<'_> {
         // What those tags stand on is put down together with them.
         let tagged: BTreeSet<&Digest> = tags.iter().filter_map(|tag| seen.tags.get(tag)).collect();
         let untagged = seen.manifests.keys().filter(|digest| !tagged.contains(digest));
-        let untagged: Vec<Digest> = untagged.filter(|digest| !record.manifests.contains_key(digest)).cloned().collect();
+        let untagged: Vec<Digest> =
+            untagged.filter(|digest| !record.manifests.contains_key(*digest)).cloned().collect();
         let put = |digest: Digest| async move { self.mend_manifest(&digest).await.map(drop) };
         stream::iter(untagged).map(put).buffer_unordered(self.walker.at_once).try_collect::<()>().await?;
         for digest in seen.blobs.iter().filter(|(_, size)| size.is_some()).map(|(digest, _)| digest) {

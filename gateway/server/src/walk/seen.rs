@@ -89,9 +89,9 @@ impl Seen {
         match task {
             // What a manifest names that is not on record itself is asked for when that is recorded.
             Task::Import => {
-                let on_record = self.manifests.iter().filter(|(digest, _)| record.manifests.contains_key(digest));
+                let on_record = self.manifests.iter().filter(|(digest, _)| record.manifests.contains_key(*digest));
                 let named = on_record.flat_map(|(_, facts)| &facts.blobs);
-                named.filter(|digest| !record.blobs.contains_key(digest)).cloned().collect()
+                named.filter(|digest| !record.blobs.contains_key(*digest)).cloned().collect()
             }
             Task::Reconcile { .. } => {
                 let all = self.named_by.keys().chain(record.blobs.keys());
