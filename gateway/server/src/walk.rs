@@ -14,6 +14,7 @@ pub use background::run as run_in_background;
 pub use drift::{Fact, Finding, Kind, Subject};
 pub use sources::{Sources, meant};
 
+use crate::config::Isolation;
 use crate::throwaway::Throwaways;
 use crate::upstream_admin::UpstreamAdmin;
 use futures_util::{StreamExt, stream};
@@ -52,6 +53,7 @@ pub struct Walker<'a> {
     cached: Arc<CachedStore>,
     upstream: UpstreamAdmin,
     throwaways: &'a Throwaways,
+    isolation: Isolation,
     at_once: usize,
     turns: Semaphore,
     /// Whether it goes on where it was cut off.
@@ -127,9 +129,10 @@ impl<'a> Walker<'a> {
         cached: Arc<CachedStore>,
         upstream: UpstreamAdmin,
         throwaways: &'a Throwaways,
+        isolation: Isolation,
     ) -> Self {
         let turns = Semaphore::new(AT_ONCE);
-        Self { store, cached, upstream, throwaways, at_once: AT_ONCE, turns, remembers: true }
+        Self { store, cached, upstream, throwaways, isolation, at_once: AT_ONCE, turns, remembers: true }
     }
 
     /// One that stands in nobody's way: one request at a time with a pause before each, from the beginning each time.
@@ -138,8 +141,9 @@ impl<'a> Walker<'a> {
         cached: Arc<CachedStore>,
         upstream: UpstreamAdmin,
         throwaways: &'a Throwaways,
+        isolation: Isolation,
     ) -> Self {
-        let usual = Self::new(store, cached, upstream.paced(PAUSE), throwaways);
+        let usual = Self::new(store, cached, upstream.paced(PAUSE), throwaways, isolation);
         Self { at_once: 1, turns: Semaphore::new(1), remembers: false, ..usual }
     }
 

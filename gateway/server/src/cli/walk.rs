@@ -68,7 +68,7 @@ async fn run(what: &What, task: Task, session: &Session, json: bool) -> Result<A
     let throwaways = Throwaways::new(master.mac_key(Purpose::Throwaways));
     let cached = CachedStore::new(Arc::clone(&store), Handle::current(), config.store.stale_max);
     let upstream = UpstreamAdmin::new(&config.upstream).map_err(failed)?;
-    let walker = Walker::new(store, cached, upstream, &throwaways);
+    let walker = Walker::new(store, cached, upstream, &throwaways, config.upstream.isolation);
     let sources = Sources::read(walker.upstream(), named).await.map_err(|error| {
         Failure::Refused(format!(
             "{} could not be asked for its catalog ({error:#}); run `portcullis doctor`",

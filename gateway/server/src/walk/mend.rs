@@ -60,13 +60,16 @@ impl Place<'_> {
         let untagged = seen.manifests.keys().filter(|digest| !tagged.contains(digest));
         let untagged: Vec<Digest> =
             untagged.filter(|digest| !record.manifests.contains_key(*digest)).cloned().collect();
-        let put = |digest: Digest| async move { self.mend_manifest(&digest).await.map(drop) };
-        stream::iter(untagged).map(put).buffer_unordered(self.walker.at_once).try_collect::<()>().await?;
+        let put = |digest: Digest| async move { self.mend_manifest(&digest).await };
+        let put: Vec<bool> =
+            stream::iter(untagged).map(put).buffer_unordered(self.walker.at_once).try_collect().await?;
+        let mut not_put = put.into_iter().filter(|is_put| !is_put).count();
         for digest in seen.blobs.iter().filter(|(_, size)| size.is_some()).map(|(digest, _)| digest) {
-            self.mend_blob(digest).await?;
+            not_put = not_put.saturating_add(usize::from(!self.mend_blob(digest).await?));
         }
-        self.settle_tags(tags, true).await?;
-        Ok(Outcome::default())
+        let tags = self.settle_tags(tags, true).await?;
+        not_put = not_put.saturating_add(tags.findings.iter().filter(|finding| !finding.is_mended).count());
+        Ok(Outcome { under_way: not_put.saturating_add(tags.under_way), ..Outcome::default() })
     }
 
     /// Mends those findings whose kind is chosen.
@@ -96,8 +99,7 @@ impl Place<'_> {
     pub(super) async fn put_on_record(&self, manifest: Manifest, tags: Vec<Tag>) -> anyhow::Result<bool> {
         let (store, id) = (&self.walker.store, &self.project.id);
         let digest = manifest.digest.clone();
-        let named = manifest.config.iter().chain(&manifest.layers).map(|blob| blob.digest.clone());
-        let named: Vec<Digest> = named.collect::<BTreeSet<_>>().into_iter().collect();
+        let named = self.named(&manifest);
         let unpaid = store.unpaid(id, Some(&digest), &named).await?;
         let unlinked = store.missing_links(id, &self.repository, &named).await?;
         let known = store.manifest(id, &self.repository, &digest).await?;

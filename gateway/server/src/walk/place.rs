@@ -3,11 +3,12 @@
 use super::Walker;
 use super::drift::{Fact, OnRecord, Subject};
 use super::mend::Tally;
-use portcullis_oci::manifest::{self, Manifest};
+use crate::config::Isolation;
+use portcullis_oci::manifest::{self, Descriptor, Manifest};
 use portcullis_oci::{Digest, Reference, RepositoryName, Tag};
 use portcullis_tenancy::ledger::{HeldBlob, JournalEntry, RecordedManifest, Standing};
 use portcullis_tenancy::{Project, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Rows that are read at once.
@@ -104,6 +105,14 @@ impl<'a> Place<'a> {
             Ok(manifest) => Fetched::Manifest(Box::new(Manifest { digest: digest.clone(), ..manifest })),
             Err(error) => Fetched::Unreadable(error.to_string()),
         })
+    }
+
+    /// The distinct blobs that a manifest names and that are looked for. Where the gateway keeps repositories apart, foreign layers
+    /// are not: nobody had to show that he has them, and the upstream may show him another tenant's.
+    pub(super) fn named(&self, manifest: &Manifest) -> Vec<Digest> {
+        let is_looked_for = |blob: &&Descriptor| self.walker.isolation == Isolation::Repository || !blob.is_foreign();
+        let named = manifest.config.iter().chain(&manifest.layers).filter(is_looked_for);
+        named.map(|blob| blob.digest.clone()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// What the upstream has under a reference; none where it is not there.

@@ -25,8 +25,8 @@ pub(super) struct Seen {
 pub(super) struct Facts {
     size: u64,
     blobs: Vec<Digest>,
-    /// Its children and its subject.
-    further: Vec<Digest>,
+    /// A subject is none of them: it is named without having been looked at, and may be anybody's.
+    children: Vec<Digest>,
 }
 
 impl Place<'_> {
@@ -55,16 +55,11 @@ impl Place<'_> {
                     }
                     Fetched::Manifest(manifest) => Facts {
                         size: manifest.size,
-                        blobs: manifest.config.iter().chain(&manifest.layers).map(|blob| blob.digest.clone()).collect(),
-                        further: manifest
-                            .children
-                            .iter()
-                            .chain(&manifest.subject)
-                            .map(|named| named.digest.clone())
-                            .collect(),
+                        blobs: self.named(&manifest),
+                        children: manifest.children.iter().map(|child| child.digest.clone()).collect(),
                     },
                 };
-                wanted.extend(facts.further.iter().filter(|further| asked.insert((*further).clone())).cloned());
+                wanted.extend(facts.children.iter().filter(|child| asked.insert((*child).clone())).cloned());
                 seen.manifests.insert(digest, facts);
             }
         }

@@ -133,7 +133,7 @@ fn notes(text: &mut String, project: &Project, report: &Report, task: Task) {
     }
     if report.under_way > 0 {
         text.push_str(&format!(
-            "{name}: {} more differ while somebody is at work at them; they are not counted.\n",
+            "{name}: {} more differ while somebody is at work at them; they are left to him, and not counted.\n",
             report.under_way
         ));
     }
@@ -163,6 +163,7 @@ fn json(project: &Project, report: &Report, task: Task) -> Value {
         "resumed_after": report.resumed_after,
         "committed_bytes": report.account.committed,
         "quota_bytes": report.account.quota,
+        "under_way": report.under_way,
         "unreadable": unreadable.collect::<Vec<_>>(),
     });
     let Some(object) = json.as_object_mut() else { return json };
@@ -175,7 +176,6 @@ fn json(project: &Project, report: &Report, task: Task) -> Value {
             "over_quota": is_over(report),
         }),
         Task::Reconcile { .. } => json!({
-            "under_way": report.under_way,
             "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
         }),
     };
