@@ -126,9 +126,11 @@ impl Place<'_> {
             self.tally.charge(&digest, own);
         }
         sizes.iter().for_each(|(digest, size)| self.tally.charge(digest, *size));
-        let sized: BTreeSet<&Digest> = sizes.iter().map(|(digest, _)| digest).collect();
-        self.tally.count(u64::from(known.is_none()), u64::try_from(sized.len()).unwrap_or(u64::MAX), tagged);
-        for blob in unlinked.iter().filter(|blob| !sized.contains(blob)) {
+        // What another repository of the project brought on record, meanwhile or before, has no link here yet.
+        let left = store.missing_links(id, &self.repository, &unlinked).await?;
+        let linked = unlinked.len().saturating_sub(left.len());
+        self.tally.count(u64::from(known.is_none()), u64::try_from(linked).unwrap_or(u64::MAX), tagged);
+        for blob in &left {
             self.mend_blob(blob).await?;
         }
         // Whoever deleted it meanwhile struck it out before it was put down.
