@@ -120,7 +120,7 @@ impl Finding {
 
     /// A counter that says something else than the sum.
     pub fn of_counter(counted: u64, sum: u64) -> Option<Self> {
-        (counted != sum).then(|| Self {
+        (counted != sum).then_some(Self {
             kind: Kind::WrongCounter,
             repository: None,
             subject: Subject::Counter,
