@@ -8,6 +8,7 @@ mod operation;
 mod policies;
 mod proxying;
 mod quota;
+mod reconcile;
 mod revocation;
 mod robots;
 mod roles;

@@ -227,6 +227,22 @@ impl Gateway {
         self.command(args).succeeds()
     }
 
+    /// Starts a command with this gateway's configuration and does not wait for its end.
+    #[track_caller]
+    pub fn launch(&self, args: &[&str]) -> Process {
+        let mut command = owned(binary());
+        command.args(args).arg("--config").arg(&self.config);
+        Process::start("the command", command, &self.directory.path().join("command-log"))
+    }
+
+    /// Its metrics, as they are scraped.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        let answer = self.management().get("/metrics").send().expect(200);
+        assert!(answer.header("content-type").starts_with("application/openmetrics-text"), "{answer}");
+        String::from_utf8(answer.body.to_vec()).expect("metrics are text")
+    }
+
     /// Attaches a policy to a project, or with `--platform` in its place to all: a file, its settings, and further options
     /// such as `["--name", "gate", "--mode", "monitor"]`.
     #[track_caller]
@@ -373,6 +389,13 @@ pub fn parameter(challenge: &str, name: &str) -> String {
     let start = format!("{name}=\"");
     let found = challenge.split_once(&start).and_then(|(_, rest)| rest.split_once('"'));
     found.map_or_else(String::new, |(value, _)| value.to_owned())
+}
+
+/// The sum of all samples of one name whose labels hold `labels`.
+pub fn metric(metrics: &str, name: &str, labels: &str) -> f64 {
+    let samples = metrics.lines().filter(|line| line.starts_with(name) && line.contains(labels));
+    let samples = samples.filter(|line| line[name.len()..].starts_with(['{', ' ']));
+    samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
 fn ready_lines(log: &str) -> Vec<&str> {

@@ -3,6 +3,8 @@
 use crate::command::Run;
 use crate::http::{Credentials, Http};
 use crate::process::{Process, Signal, free_port, need_program, owned};
+use crate::repository::Repository;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -51,6 +53,23 @@ impl Registry {
         self.directory.path().join("data/docker/registry/v2/repositories")
     }
 
+    /// A repository by its upstream name, around the gateway.
+    pub fn repository(&self, name: &str) -> Repository {
+        Repository::new(&self.http(), name, &self.credentials())
+    }
+
+    /// The bytes of all distinct blobs and manifests that the repositories under a prefix hold, by what lies in its storage.
+    pub fn bytes_under(&self, prefix: &str) -> u64 {
+        let mut digests = BTreeSet::new();
+        linked(&self.repositories().join(prefix), &mut digests);
+        let blobs = self.directory.path().join("data/docker/registry/v2/blobs/sha256");
+        let size = |hex: &String| {
+            let data = blobs.join(hex.get(..2).unwrap_or_default()).join(hex).join("data");
+            std::fs::metadata(&data).unwrap_or_else(|e| panic!("{}: {e}", data.display())).len()
+        };
+        digests.iter().map(size).sum()
+    }
+
     /// What it has logged: one line for each request, with the method and the path.
     pub fn log(&self) -> String {
         self.process.log()
@@ -84,6 +103,20 @@ impl Registry {
         let port = free_port();
         let process = run(directory.path(), port, login);
         Registry { process, port, login, directory }
+    }
+}
+
+/// Collects the hex digests that are linked as layers or as revisions below a directory.
+fn linked(directory: &Path, digests: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let is_list = entry.ends_with("_layers/sha256") || entry.ends_with("_manifests/revisions/sha256");
+        if is_list {
+            let links = std::fs::read_dir(&entry).into_iter().flatten().flatten();
+            let links = links.filter(|link| link.path().join("link").is_file());
+            digests.extend(links.map(|link| link.file_name().to_string_lossy().into_owned()));
+        } else if entry.is_dir() {
+            linked(&entry, digests);
+        }
     }
 }
 

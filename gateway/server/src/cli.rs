@@ -16,6 +16,7 @@ mod robot;
 mod session;
 mod show;
 mod table;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -87,6 +88,10 @@ enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Put on record what the upstream held before, whatever the quotas; it goes on where it was cut off
+    Import(walk::Import),
+    /// Compare the record with the upstream, and say where they differ; exit code 1 where they do and nothing was mended
+    Reconcile(walk::Reconcile),
     /// Check configuration, store, upstream and its isolation, certificate, clock and keys, and say what to do
     Doctor,
     /// Compile a component from standard input to standard output, within limits: what a gateway starts for itself
@@ -155,6 +160,8 @@ impl Cli {
                 let (_, config) = read()?;
                 block_on(backup::restore(&file, yes, &config))
             }
+            Command::Import(wanted) => block_on(async { walk::import(wanted, &open().await?, json).await }),
+            Command::Reconcile(wanted) => block_on(async { walk::reconcile(wanted, &open().await?, json).await }),
         }
     }
 }

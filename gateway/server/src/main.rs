@@ -23,6 +23,7 @@ mod token_endpoint;
 mod upload_location;
 mod upstream;
 mod upstream_admin;
+mod walk;
 
 use std::process::ExitCode;
 

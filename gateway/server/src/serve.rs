@@ -8,6 +8,7 @@ use crate::master_key;
 use crate::sweeper;
 use crate::telemetry;
 use crate::tls::Certificate;
+use crate::walk;
 use anyhow::Context;
 use portcullis_store::CachedStore;
 use portcullis_tenancy::key::{self, MasterKey, Purpose};
@@ -62,6 +63,7 @@ async fn serve(config: Config, config_file: PathBuf) -> anyhow::Result<()> {
     let background = [
         tokio::spawn(admin::serve(management, Arc::clone(&app), watching.clone())),
         tokio::spawn(sweeper::run(Arc::clone(&app))),
+        tokio::spawn(walk::run_in_background(Arc::clone(&app))),
         tokio::spawn(Arc::clone(&app.policies).keep_up(Arc::clone(&app.store))),
     ];
     announce(registry.map(|address| address.to_string()), &management_address);

@@ -60,6 +60,11 @@ struct OperationLabel {
     operation: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
 /// The gateway's metrics.
 pub struct Telemetry {
     registry: Registry,
@@ -77,6 +82,11 @@ pub struct Telemetry {
     pub upstream_up: Gauge,
     /// 1 while the store answers.
     pub store_up: Gauge,
+    drift: Family<KindLabel, Gauge>,
+    /// When the record was last compared with the upstream to the end.
+    pub reconcile_last_run: Gauge,
+    /// 1 while it is.
+    pub reconcile_running: Gauge,
 }
 
 impl Telemetry {
@@ -94,6 +104,9 @@ impl Telemetry {
             connections_refused: Counter::default(),
             upstream_up: Gauge::default(),
             store_up: Gauge::default(),
+            drift: Family::default(),
+            reconcile_last_run: Gauge::default(),
+            reconcile_running: Gauge::default(),
         };
         telemetry.registered(policies, quota)
     }
@@ -120,6 +133,22 @@ impl Telemetry {
         registry.register("upstream_up", "1 while the upstream answers", self.upstream_up.clone());
         registry.register("store_up", "1 while the store answers", self.store_up.clone());
         quota.register(&mut registry);
+        registry.register(
+            "reconcile_drift",
+            "Where the record differed from the upstream when they were last compared, by kind",
+            self.drift.clone(),
+        );
+        registry.register_with_unit(
+            "reconcile_last_run_timestamp",
+            "When the record was last compared with the upstream to the end, in the background",
+            Unit::Seconds,
+            self.reconcile_last_run.clone(),
+        );
+        registry.register(
+            "reconcile_running",
+            "1 while the record is compared with the upstream in the background",
+            self.reconcile_running.clone(),
+        );
         registry.register_collector(Box::new(policies));
         self.registry = registry;
         self
@@ -140,6 +169,16 @@ impl Telemetry {
         if outcome.failed {
             self.broken.inc();
         }
+    }
+
+    /// The record differed so often in this way.
+    pub fn drift(&self, kind: &'static str, count: usize) {
+        self.drift.get_or_create(&KindLabel { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Another node tells where the record differs.
+    pub fn forget_drift(&self) {
+        self.drift.clear();
     }
 
     /// The exposition text.

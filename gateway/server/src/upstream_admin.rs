@@ -5,7 +5,7 @@ mod content;
 
 use crate::app::random;
 use crate::config;
-use crate::upstream::{Call, Login, NextPage, Pool, RequestBody, Upstream, UpstreamError};
+use crate::upstream::{Answer, Call, Login, NextPage, Pool, RequestBody, Upstream, UpstreamError};
 use anyhow::{Context, bail};
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode, Uri};
@@ -13,6 +13,7 @@ use portcullis_oci::{Digest, RepositoryName};
 use portcullis_tenancy::{Project, Store};
 use serde::Deserialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most pages of a catalog that are read.
 const MAX_PAGES: usize = 10_000;
@@ -54,6 +55,8 @@ pub struct Deleted {
 pub struct UpstreamAdmin {
     upstream: Upstream,
     pool: Arc<Pool>,
+    /// What is waited before each request, so that whoever has more urgent questions is not held up.
+    pause: Duration,
 }
 
 #[derive(Deserialize)]
@@ -64,12 +67,18 @@ struct Catalog {
 impl UpstreamAdmin {
     /// The configured upstream.
     pub fn new(config: &config::Upstream) -> anyhow::Result<Self> {
-        Ok(Self { upstream: Upstream::new(config)?, pool: Arc::default() })
+        Ok(Self { upstream: Upstream::new(config)?, pool: Arc::default(), pause: Duration::ZERO })
+    }
+
+    /// The same with a pause before each request.
+    #[must_use]
+    pub fn paced(self, pause: Duration) -> Self {
+        Self { pause, ..self }
     }
 
     /// A registry to which somebody has logged in as a client.
     pub fn as_client(config: &config::Upstream, login: Login) -> anyhow::Result<Self> {
-        Ok(Self { upstream: Upstream::as_client(config, login)?, pool: Arc::default() })
+        Ok(Self { upstream: Upstream::as_client(config, login)?, pool: Arc::default(), pause: Duration::ZERO })
     }
 
     /// Whether anything lies under a prefix.
@@ -77,8 +86,7 @@ impl UpstreamAdmin {
         let below = format!("{prefix}/");
         let mut path = "/v2/_catalog?n=1000".to_owned();
         for _ in 0..MAX_PAGES {
-            let answer =
-                self.upstream.call(&self.pool, Call::new(Method::GET, path.clone(), "registry:catalog:*")).await?;
+            let answer = self.send(Call::new(Method::GET, path.clone(), "registry:catalog:*")).await?;
             match answer.head.status {
                 StatusCode::OK => {}
                 status if status.is_client_error() => return Ok(Held::Unknown),
@@ -129,6 +137,7 @@ impl UpstreamAdmin {
         }
         Ok(Deleted { manifests: manifests.len(), blobs: blobs.len().saturating_sub(kept_blobs), kept_blobs })
     }
+
     /// Asks the upstream for its date, and tries with a random blob in two scratch repositories whether it keeps them apart.
     pub async fn probe(&self) -> anyhow::Result<Probe> {
         let (head, _) = self.upstream.call(&self.pool, Call::new(Method::GET, "/v2/", "")).await?.whole().await?;
@@ -184,8 +193,20 @@ impl UpstreamAdmin {
         let call = Call::new(method, path, scope)
             .header(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
             .body(body);
-        Ok(self.upstream.call(&self.pool, call).await?.whole().await?.0)
+        Ok(self.send(call).await?.whole().await?.0)
     }
+
+    async fn send(&self, call: Call) -> Result<Answer, UpstreamError> {
+        if !self.pause.is_zero() {
+            tokio::time::sleep(self.pause).await;
+        }
+        self.upstream.call(&self.pool, call).await
+    }
+}
+
+/// How many manifests and blobs of a project are on record, counted in each repository.
+pub async fn count_held(store: &dyn Store, project: &Project) -> anyhow::Result<(usize, usize)> {
+    Ok((manifests(store, project).await?.len(), blobs(store, project).await?.len()))
 }
 
 async fn manifests(store: &dyn Store, project: &Project) -> anyhow::Result<Vec<(RepositoryName, Digest)>> {

@@ -16,7 +16,7 @@ use portcullis_oci::scope::{Actions, RepositoryPattern};
 use portcullis_oci::{Digest, RepositoryName, Tag};
 use portcullis_tenancy::credential::SecretHash;
 use portcullis_tenancy::grant::{Consent, Grant, Role};
-use portcullis_tenancy::ledger::{Charge, PushedManifest, StoredBlob, Upload};
+use portcullis_tenancy::ledger::{Charge, HeldBlob, PushedManifest, StoredBlob, Upload};
 use portcullis_tenancy::quota::Admission;
 use portcullis_tenancy::robot::RobotSecret;
 use portcullis_tenancy::store::Result;
@@ -63,6 +63,7 @@ macro_rules! every_behaviour {
             ledger::a_removed_manifest_takes_its_tags_and_a_removed_tag_takes_nothing
             ledger::referrers_are_those_of_the_subject_in_the_repository
             ledger::repositories_come_page_by_page_in_the_order_of_bytes
+            ledger::what_a_repository_holds_comes_with_sizes_and_whether_it_is_charged
             quota::an_account_counts_each_digest_once_and_gives_it_back
             quota::a_reservation_grows_to_what_there_is_room_for_and_no_further
             quota::of_many_claims_at_once_exactly_those_that_fit_are_granted

@@ -75,6 +75,17 @@ pub struct StoredBlob {
     pub at: Timestamp,
 }
 
+/// A blob that a repository holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBlob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes, as it is recorded.
+    pub size: u64,
+    /// Whether it is charged, and so served.
+    pub is_charged: bool,
+}
+
 /// How what was done upstream becomes what is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge<'a> {

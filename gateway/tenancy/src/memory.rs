@@ -3,7 +3,8 @@
 use crate::grant::{Consent, ForeignGrant};
 use crate::key::StoredKey;
 use crate::ledger::{
-    Charge, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable, Upload, Walk,
+    Charge, HeldBlob, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable,
+    Upload, Walk,
 };
 use crate::policy::{Attachment, PolicyName};
 use crate::project::{NewProject, prefixes_overlap};
@@ -306,6 +307,9 @@ impl Store for MemoryStore {
         unasked("links")
     }
 
+    async fn held_blobs(&self, _: &ProjectId, _: &RepositoryName, _: Option<&Digest>, _: u32) -> Result<Vec<HeldBlob>> {
+        unasked("held_blobs")
+    }
     async fn remove_link(&self, _: &ProjectId, _: &RepositoryName, _: &Digest) -> Result<u64> {
         unasked("remove_link")
     }

@@ -4,7 +4,8 @@
 use crate::grant::{Consent, ForeignGrant};
 use crate::key::StoredKey;
 use crate::ledger::{
-    Charge, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable, Upload, Walk,
+    Charge, HeldBlob, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable,
+    Upload, Walk,
 };
 use crate::policy::{Attachment, PolicyName};
 use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
@@ -197,6 +198,14 @@ pub trait Store: Send + Sync {
         after: Option<&(RepositoryName, Digest)>,
         limit: u32,
     ) -> Result<Vec<(RepositoryName, Digest)>>;
+    /// The blobs that a repository holds, charged or not, by digest, after `after`, at most `limit`.
+    async fn held_blobs(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        after: Option<&Digest>,
+        limit: u32,
+    ) -> Result<Vec<HeldBlob>>;
     /// Forgets that the repository holds the blob, and uncharges it where no other does; returns the bytes that come back.
     async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<u64>;
 

@@ -199,3 +199,27 @@ fn a_mount_takes_a_blob_only_from_a_repository_that_the_record_links_it_to() {
     mount(&lib, "&from=acme/app").expect(201);
     lib.blob(&secret.digest).expect(200);
 }
+
+#[test]
+fn a_walk_gives_nobody_what_he_only_names() {
+    let odd = Odd::open();
+    let (secret, own) = (Manifest::image(1, 300), Manifest::image(1, 100));
+    odd.acme().push("1", &secret);
+    odd.globex().push("own", &own);
+    let theirs = &secret.blobs[1];
+    // Foreign layers need not be here, so nobody has to have them who names them.
+    let naming = own.clone().changed(|json| {
+        let mut layer = theirs.descriptor();
+        layer["mediaType"] = "application/vnd.oci.image.layer.nondistributable.v1.tar".into();
+        layer["urls"] = serde_json::json!(["https://example.com/layer"]);
+        json["layers"].as_array_mut().expect("a list").push(layer);
+        json["subject"] = secret.blob.descriptor();
+    });
+    odd.globex().put_manifest("naming", &naming).expect(201);
+    assert_eq!(odd.betrayed(&theirs.digest), 200, "this upstream keeps repositories apart");
+    for args in [["reconcile"].as_slice(), &["import"], &["reconcile", "--repair"]] {
+        odd.gateway.cli(args);
+        odd.globex().blob(&theirs.digest).refused(404, "BLOB_UNKNOWN");
+    }
+    odd.acme().pull("1", &secret);
+}

@@ -2,29 +2,16 @@
 
 use http::Method;
 use portcullis_tests::faults::{Answer, Faults};
-use portcullis_tests::gateway::Gateway;
+use portcullis_tests::gateway::{Gateway, metric};
 use portcullis_tests::image::Manifest;
 use portcullis_tests::raw::Raw;
-use portcullis_tests::scene::{House, Scene, within};
+use portcullis_tests::scene::{Scene, within};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
-
-fn exposed(house: &House) -> String {
-    let answer = house.gateway.management().get("/metrics").send().expect(200);
-    assert!(answer.header("content-type").starts_with("application/openmetrics-text"), "{answer}");
-    String::from_utf8(answer.body.to_vec()).expect("metrics are text")
-}
-
-/// The sum of all samples of one name whose labels hold `labels`.
-fn value(metrics: &str, name: &str, labels: &str) -> f64 {
-    let samples = metrics.lines().filter(|line| line.starts_with(name) && line.contains(labels));
-    let samples = samples.filter(|line| line[name.len()..].starts_with(['{', ' ']));
-    samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
-}
 
 #[test]
 fn a_healthy_gateway_says_so() {
@@ -44,7 +31,7 @@ fn a_healthy_gateway_says_so() {
 fn metrics_have_the_names_and_units_of_the_conventions() {
     let scene = Scene::shared();
     scene.acme("metrics").manifest("none").expect(404);
-    let metrics = exposed(&scene);
+    let metrics = scene.gateway.metrics();
     for line in [
         "# TYPE portcullis_requests counter",
         "# TYPE portcullis_request_duration_seconds histogram",
@@ -58,6 +45,9 @@ fn metrics_have_the_names_and_units_of_the_conventions() {
         "# TYPE portcullis_connections_refused counter",
         "# TYPE portcullis_upstream_up gauge",
         "# TYPE portcullis_store_up gauge",
+        "# TYPE portcullis_reconcile_running gauge",
+        "# TYPE portcullis_reconcile_last_run_timestamp_seconds gauge",
+        "# UNIT portcullis_reconcile_last_run_timestamp_seconds seconds",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is missing\n{metrics}");
     }
@@ -77,16 +67,16 @@ fn counters_move_with_what_happens() {
     let image = Manifest::image(1, 100_000);
     let sizes: usize = image.blobs.iter().chain([&image.blob]).map(|blob| blob.bytes.len()).sum();
     let repository = scene.acme("counted");
-    let before = exposed(&scene);
+    let before = scene.gateway.metrics();
     repository.push("1.0", &image);
     repository.pull("1.0", &image);
     scene.gateway.http().get("/v2/").send().expect(401);
     repository.request(Method::GET, "nonsense").send().expect(404);
     let after = within(SOON, || {
-        let metrics = exposed(&scene);
-        (value(&metrics, "portcullis_requests_in_flight", "") == 0.0).then_some(metrics)
+        let metrics = scene.gateway.metrics();
+        (metric(&metrics, "portcullis_requests_in_flight", "") == 0.0).then_some(metrics)
     });
-    let moved = |name, labels| value(&after, name, labels) - value(&before, name, labels);
+    let moved = |name, labels| metric(&after, name, labels) - metric(&before, name, labels);
     let total = "portcullis_requests_total";
     assert_eq!(moved(total, "operation=\"upload-start\",status=\"202\""), 2.0, "{after}");
     assert_eq!(moved(total, "operation=\"upload-finish\",status=\"201\""), 2.0);
@@ -100,12 +90,12 @@ fn counters_move_with_what_happens() {
     assert_eq!(moved("portcullis_received_bytes_total", "") as usize, sizes);
     let sent = moved("portcullis_sent_bytes_total", "") as usize;
     assert!((sizes..sizes + 5000).contains(&sent), "{sent} of {sizes}");
-    assert_eq!(value(&after, "portcullis_upstream_up", ""), 1.0);
-    assert_eq!(value(&after, "portcullis_store_up", ""), 1.0);
+    assert_eq!(metric(&after, "portcullis_upstream_up", ""), 1.0);
+    assert_eq!(metric(&after, "portcullis_store_up", ""), 1.0);
     let held = Raw::connect(&scene.gateway.http());
-    within(SOON, || (value(&exposed(&scene), "portcullis_connections", "") >= 1.0).then_some(()));
+    within(SOON, || (metric(&scene.gateway.metrics(), "portcullis_connections", "") >= 1.0).then_some(()));
     held.drop_dead();
-    within(SOON, || (value(&exposed(&scene), "portcullis_connections", "") == 0.0).then_some(()));
+    within(SOON, || (metric(&scene.gateway.metrics(), "portcullis_connections", "") == 0.0).then_some(()));
 }
 
 #[test]
@@ -171,7 +161,7 @@ fn connections_over_the_limit_are_turned_away_and_counted() {
         assert_eq!(raw.send(&ping).answer().expect("an answer").status, 401);
     }
     assert!(Raw::connect(&http).send(&ping).answer().is_none(), "the fourth is turned away");
-    assert!(value(&exposed(&scene), "portcullis_connections_refused_total", "") >= 1.0);
+    assert!(metric(&scene.gateway.metrics(), "portcullis_connections_refused_total", "") >= 1.0);
     for raw in &mut held {
         assert_eq!(raw.send(&ping).answer().expect("those that stand go on").status, 401);
     }

@@ -123,13 +123,18 @@ pub(super) fn failure_json(failure: &Failure) -> Value {
 /// Says something in passing, to people who watch.
 pub(super) fn note(text: &str) {
     if stderr().is_terminal() {
-        let _ = writeln!(stderr().lock(), "{}", harmless(text));
+        line(text);
     }
+}
+
+/// Says something in passing, whoever reads it.
+pub(super) fn line(text: &str) {
+    let _ = writeln!(stderr().lock(), "{}", harmless(text));
 }
 
 /// Foreign text may stand in here (an upstream's message, a repository's name): no control or bidirectional characters
 /// reach a terminal.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     let harmful = |c: char| {
         (c.is_control() && c != '\n')
             || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

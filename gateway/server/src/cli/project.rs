@@ -1,13 +1,14 @@
 //! `project`: tenants come and go.
 
-use super::output::{Answer, Failure, note};
+use super::output::{Answer, Failure, line, note};
 use super::session::Session;
 use super::table::{self, Column};
 use super::{grant, robot, show};
 use crate::app::random;
-use crate::upstream_admin::{Deleted, Held, UpstreamAdmin};
+use crate::upstream_admin::{Deleted, Held, UpstreamAdmin, count_held};
 use clap::{Args, Subcommand};
 use portcullis_tenancy::project::{self, NewProject};
+use portcullis_tenancy::quota::Size;
 use portcullis_tenancy::{Project, ProjectName, Store, Timestamp};
 use serde_json::Value;
 use std::io::{IsTerminal, Write, stderr, stdin};
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 /// Most repositories that `show` names.
 const SHOWN_REPOSITORIES: u32 = 1000;
+
+/// Most repositories whose size is told before a purge.
+const SHOWN_LARGEST: u32 = 5;
 
 const COLUMNS: [Column; 4] =
     [Column::Whole("PROJECT"), Column::Wraps("UPSTREAM PREFIX"), Column::Whole("PULL"), Column::Wraps("STATE")];
@@ -195,10 +199,15 @@ async fn delete(wanted: &Delete, session: &Session) -> Result<Answer, Failure> {
             name = wanted.name
         )));
     }
-    if already.is_none() {
-        project::find(&session.store, &wanted.name).await?;
-    }
-    confirm(wanted)?;
+    let living = match &already {
+        None => Some(project::find(&session.store, &wanted.name).await?),
+        Some(_) => None,
+    };
+    let held = match already.as_ref().or(living.as_ref()) {
+        Some(project) if wanted.purge => held(project, session).await?,
+        _ => String::new(),
+    };
+    confirm(wanted, &held)?;
     let project = match already {
         Some(project) => project,
         None => project::delete(&session.store, &wanted.name, session.now).await?,
@@ -211,6 +220,26 @@ async fn delete(wanted: &Delete, session: &Session) -> Result<Answer, Failure> {
         return Ok(Answer::new(text, show::project(&project)));
     }
     purge(&project, session).await
+}
+
+/// What a purge will delete, and how much that is.
+async fn held(project: &Project, session: &Session) -> Result<String, Failure> {
+    let counted = count_held(&session.store, project).await;
+    let (manifests, blobs) = counted.map_err(|error| Failure::Refused(format!("{error:#}")))?;
+    let account = session.store.account(&project.id).await?;
+    let largest = session.store.breakdown(&project.id, SHOWN_LARGEST).await?.repositories;
+    let mut text = format!(
+        "Project {} holds {manifests} manifests and {blobs} blobs, {}, that will be deleted upstream",
+        project.name,
+        Size(account.committed)
+    );
+    for (place, (repository, bytes)) in largest.iter().enumerate() {
+        text.push_str(&format!("{}{repository} {}", if place == 0 { ": " } else { ", " }, Size(*bytes)));
+    }
+    if largest.len() == usize::try_from(SHOWN_LARGEST).unwrap_or(usize::MAX) {
+        text.push_str(", …");
+    }
+    Ok(text)
 }
 
 async fn purge(project: &Project, session: &Session) -> Result<Answer, Failure> {
@@ -276,14 +305,24 @@ async fn delete_all(project: &Project, session: &Session) -> anyhow::Result<Dele
     UpstreamAdmin::new(&session.config.upstream)?.delete_all(&session.store, project, &mut progress).await
 }
 
-fn confirm(wanted: &Delete) -> Result<(), Failure> {
+/// Asks, after it has told what is held where that goes along.
+fn confirm(wanted: &Delete, held: &str) -> Result<(), Failure> {
     if wanted.yes {
+        if !held.is_empty() {
+            note(&format!("{held}."));
+        }
         return Ok(());
     }
     let name = &wanted.name;
     let what = if wanted.purge { "with its robots and all that it holds upstream" } else { "with its robots" };
     if !stdin().is_terminal() {
-        return Err(Failure::Usage(format!("this deletes project {name} {what}, and nobody can be asked; add --yes")));
+        let held = if held.is_empty() { String::new() } else { format!("{held}; ") };
+        return Err(Failure::Usage(format!(
+            "{held}this deletes project {name} {what}, and nobody can be asked; add --yes"
+        )));
+    }
+    if !held.is_empty() {
+        line(&format!("{held}."));
     }
     let mut answer = String::new();
     let _ = write!(stderr().lock(), "This deletes project {name} {what}. Type its name to go on: ");

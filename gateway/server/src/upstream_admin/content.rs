@@ -1,7 +1,7 @@
 //! Content for commands: what lies upstream is listed, fetched with its digests checked, and put there.
 
 use super::{MAX_PAGES, UpstreamAdmin};
-use crate::upstream::{Call, MAX_WHOLE_BODY, NextPage, RequestBody};
+use crate::upstream::{Call, MAX_WHOLE_BODY, NextPage, RequestBody, UpstreamError};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -26,17 +26,26 @@ struct Tags {
 impl UpstreamAdmin {
     /// The names of the repositories under a prefix; none where the upstream has no catalog.
     pub async fn repositories(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
-        let pages: Vec<Catalog> = self.pages("/v2/_catalog", "registry:catalog:*").await?;
         let below = format!("{prefix}/");
-        let names = pages.into_iter().filter_map(|page| page.repositories).flatten();
-        Ok(names.filter(|name| name.starts_with(&below)).collect())
+        let names = self.catalog().await?.unwrap_or_default();
+        Ok(names.into_iter().filter(|name| name.starts_with(&below)).collect())
+    }
+
+    /// The names of all repositories; none where the upstream has no catalog, or shows the gateway none.
+    pub async fn catalog(&self) -> anyhow::Result<Option<Vec<String>>> {
+        let pages = self.pages::<Catalog>("/v2/_catalog", "registry:catalog:*", StatusCode::is_client_error).await;
+        let pages = match pages {
+            Err(error) if matches!(error.downcast_ref(), Some(UpstreamError::Login)) => return Ok(None),
+            pages => pages?,
+        };
+        Ok(pages.map(|pages| pages.into_iter().filter_map(|page| page.repositories).flatten().collect()))
     }
 
     /// The tags of a repository, by the upstream's name; none where it has no such repository.
     pub async fn tags(&self, repository: &str) -> anyhow::Result<Vec<Tag>> {
-        let pages: Vec<Tags> =
-            self.pages(&format!("/v2/{repository}/tags/list"), &format!("repository:{repository}:pull")).await?;
-        let names = pages.into_iter().filter_map(|page| page.tags).flatten();
+        let (list, scope) = (format!("/v2/{repository}/tags/list"), format!("repository:{repository}:pull"));
+        let pages = self.pages::<Tags>(&list, &scope, |status| *status == StatusCode::NOT_FOUND).await?;
+        let names = pages.unwrap_or_default().into_iter().filter_map(|page| page.tags).flatten();
         Ok(names.filter_map(|name| Tag::parse(&name).ok()).collect())
     }
 
@@ -46,27 +55,71 @@ impl UpstreamAdmin {
         repository: &str,
         reference: &Reference,
     ) -> anyhow::Result<Option<(Option<String>, Bytes)>> {
+        let found = self.unverified_manifest(repository, reference).await?;
+        if let (Some((_, bytes)), Reference::Digest(digest)) = (&found, reference) {
+            verify(digest, bytes)?;
+        }
+        Ok(found)
+    }
+
+    /// The same, whatever its bytes are.
+    pub async fn unverified_manifest(
+        &self,
+        repository: &str,
+        reference: &Reference,
+    ) -> anyhow::Result<Option<(Option<String>, Bytes)>> {
         let path = format!("/v2/{repository}/manifests/{reference}");
         let call = Call::new(Method::GET, path, format!("repository:{repository}:pull"))
             .header(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
-        let (head, bytes) = self.upstream.call(&self.pool, call).await?.whole().await?;
+        let (head, bytes) = self.ask(call).await?;
         match head.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
-            status => bail!("the registry answered {} to {reference}", status.as_u16()),
-        }
-        if let Reference::Digest(digest) = reference {
-            verify(digest, &bytes)?;
+            status => bail!("the registry answered {} to {repository} {reference}", status.as_u16()),
         }
         let media_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         Ok(Some((media_type.map(str::to_owned), bytes)))
+    }
+
+    /// What a manifest's digest is; none where it is not there.
+    pub async fn manifest_digest(&self, repository: &str, reference: &Reference) -> anyhow::Result<Option<Digest>> {
+        let path = format!("/v2/{repository}/manifests/{reference}");
+        let call = Call::new(Method::HEAD, path, format!("repository:{repository}:pull"))
+            .header(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
+        let head = self.ask(call).await?.0;
+        match (head.status, reference) {
+            (StatusCode::NOT_FOUND, _) => return Ok(None),
+            (StatusCode::OK, Reference::Digest(digest)) => return Ok(Some(digest.clone())),
+            (StatusCode::OK, Reference::Tag(_)) => {}
+            (status, _) => bail!("the registry answered {} to {repository} {reference}", status.as_u16()),
+        }
+        let told = head.headers.get("docker-content-digest").and_then(|value| Digest::parse(value.to_str().ok()?).ok());
+        if told.is_some() {
+            return Ok(told);
+        }
+        let found = self.unverified_manifest(repository, reference).await?;
+        Ok(found.map(|(_, bytes)| Digest::sha256(&bytes)))
+    }
+
+    /// A blob's size, as the registry states it; none where it is not there.
+    pub async fn blob_size(&self, repository: &str, digest: &Digest) -> anyhow::Result<Option<u64>> {
+        let path = format!("/v2/{repository}/blobs/{digest}");
+        let answer = self.send(Call::new(Method::HEAD, path, format!("repository:{repository}:pull"))).await?;
+        let answer = self.upstream.follow(answer, &Method::HEAD).await?;
+        let length = answer.head.headers.get(header::CONTENT_LENGTH);
+        match (answer.head.status, length.and_then(|length| length.to_str().ok()?.parse().ok())) {
+            (StatusCode::OK, Some(size)) => Ok(Some(size)),
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (StatusCode::OK, None) => bail!("the registry does not say how large {repository} {digest} is"),
+            (status, _) => bail!("the registry answered {} to {repository} {digest}", status.as_u16()),
+        }
     }
 
     /// A blob of at most so many bytes.
     pub async fn blob(&self, repository: &str, digest: &Digest, most: usize) -> anyhow::Result<Bytes> {
         let path = format!("/v2/{repository}/blobs/{digest}");
         let call = Call::new(Method::GET, path, format!("repository:{repository}:pull"));
-        let answer = self.upstream.call(&self.pool, call).await?;
+        let answer = self.send(call).await?;
         let answer = self.upstream.follow(answer, &Method::GET).await?;
         if answer.head.status != StatusCode::OK {
             bail!("the registry answered {} to {digest}", answer.head.status.as_u16());
@@ -123,23 +176,30 @@ impl UpstreamAdmin {
     }
 
     async fn ask(&self, call: Call) -> anyhow::Result<(http::response::Parts, Bytes)> {
-        Ok(self.upstream.call(&self.pool, call).await?.whole().await?)
+        Ok(self.send(call).await?.whole().await?)
     }
 
-    /// All pages of a list; none where there is no such list.
-    async fn pages<T: DeserializeOwned>(&self, list: &str, scope: &str) -> anyhow::Result<Vec<T>> {
+    /// All pages of a list; none where the answer to the first one means that there is no such list.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        list: &str,
+        scope: &str,
+        is_absent: fn(&StatusCode) -> bool,
+    ) -> anyhow::Result<Option<Vec<T>>> {
         let (mut pages, mut path) = (Vec::new(), format!("{list}?n=1000"));
         for _ in 0..MAX_PAGES {
             let (head, body) = self.ask(Call::new(Method::GET, path.as_str(), scope)).await?;
             match head.status {
                 StatusCode::OK => {}
-                status if status.is_client_error() => return Ok(pages),
+                status if pages.is_empty() && status != StatusCode::TOO_MANY_REQUESTS && is_absent(&status) => {
+                    return Ok(None);
+                }
                 status => bail!("the registry answered {} to {list}", status.as_u16()),
             }
             pages.push(serde_json::from_slice(&body).with_context(|| format!("{list} is no list"))?);
             match self.upstream.next_page(&head.headers, &path) {
                 NextPage::At(next) => path = next,
-                NextPage::None => return Ok(pages),
+                NextPage::None => return Ok(Some(pages)),
                 NextPage::Elsewhere => bail!("{list} goes on where it should not"),
             }
         }

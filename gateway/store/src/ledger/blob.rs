@@ -5,7 +5,7 @@ use super::{CHUNK, placeholders, size};
 use crate::row;
 use crate::sql::{SqlStore, Write};
 use portcullis_oci::{Digest, RepositoryName};
-use portcullis_tenancy::ledger::{Charge, Standing, StoredBlob, Unlinkable};
+use portcullis_tenancy::ledger::{Charge, HeldBlob, Standing, StoredBlob, Unlinkable};
 use portcullis_tenancy::quota::{Admission, Unpaid};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
@@ -202,6 +202,29 @@ pub(crate) async fn all(
         Ok((row::parse(row, "repository", RepositoryName::parse)?, row::parse(row, "digest", Digest::parse)?))
     };
     store.all(find, read).await
+}
+
+pub(crate) async fn held(
+    store: &SqlStore,
+    project: &ProjectId,
+    repository: &RepositoryName,
+    after: Option<&Digest>,
+    limit: u32,
+) -> Result<Vec<HeldBlob>> {
+    let find = query(
+        "SELECT blob.digest, blob.size, blob.uncharged_at FROM link \
+         JOIN blob ON blob.project_id = link.project_id AND blob.digest = link.digest \
+         WHERE link.project_id = $1 AND link.repository = $2 AND link.digest > $3 ORDER BY link.digest LIMIT $4",
+    );
+    let find = find.bind(&*project.0).bind(repository.as_str()).bind(after.map_or("", Digest::as_str));
+    let read = |row: &AnyRow| {
+        Ok(HeldBlob {
+            digest: row::parse(row, "digest", Digest::parse)?,
+            size: row::size(row, "size")?,
+            is_charged: row::optional_time(row, "uncharged_at")?.is_none(),
+        })
+    };
+    store.all(find.bind(i64::from(limit)), read).await
 }
 
 pub(crate) async fn remove(

@@ -6,7 +6,8 @@ use portcullis_oci::{Digest, RepositoryName, Tag};
 use portcullis_tenancy::grant::{Consent, ForeignGrant};
 use portcullis_tenancy::key::StoredKey;
 use portcullis_tenancy::ledger::{
-    Charge, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable, Upload, Walk,
+    Charge, HeldBlob, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable,
+    Upload, Walk,
 };
 use portcullis_tenancy::policy::{Attachment, PolicyName};
 use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
@@ -235,6 +236,15 @@ impl Store for SqlStore {
         limit: u32,
     ) -> Result<Vec<(RepositoryName, Digest)>> {
         within(ledger::blob::all(self, project, after, limit)).await
+    }
+    async fn held_blobs(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        after: Option<&Digest>,
+        limit: u32,
+    ) -> Result<Vec<HeldBlob>> {
+        within(ledger::blob::held(self, project, repository, after, limit)).await
     }
     async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<u64> {
         within(ledger::blob::remove(self, project, repository, digest)).await

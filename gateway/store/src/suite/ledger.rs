@@ -168,3 +168,22 @@ pub async fn repositories_come_page_by_page_in_the_order_of_bytes(nodes: Nodes) 
     nodes.one.remove_manifest(&acme.id, &repo("acme/a"), &digest("n"), at(20)).await.unwrap();
     assert_eq!(page(None, 1).await, ordered[1..2], "an empty one is none");
 }
+
+pub async fn what_a_repository_holds_comes_with_sizes_and_whether_it_is_charged(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    let (app, other) = (repo("acme/app"), repo("acme/app-b"));
+    let mut expected = Vec::new();
+    for (of, size) in [("a", 1), ("b", 2), ("c", 3)] {
+        hold(&*nodes.one, &acme.id, &app, &digest(of), size, None, at(1)).await.unwrap();
+        expected.push(HeldBlob { digest: digest(of), size, is_charged: true });
+    }
+    hold(&*nodes.one, &acme.id, &other, &digest("d"), 4, None, at(9)).await.unwrap();
+    expected.sort_by(|one, other| one.digest.cmp(&other.digest));
+    let page =
+        async |after: Option<&Digest>, limit| nodes.other.held_blobs(&acme.id, &app, after, limit).await.unwrap();
+    assert_eq!(page(None, 100).await, expected);
+    assert_eq!(page(None, 2).await, expected[..2]);
+    assert_eq!(page(Some(&expected[1].digest), 100).await, expected[2..]);
+    assert_eq!(nodes.one.expire_orphans(at(5), at(10), 100).await.unwrap().len(), 3);
+    assert!(page(None, 100).await.iter().all(|blob| !blob.is_charged));
+}
