@@ -57,7 +57,7 @@ pub(crate) async fn begin(store: &SqlStore, entry: &JournalEntry) -> Result<()> 
 }
 
 /// Writes an entry down as a part of something larger.
-pub(crate) async fn write_down(write: &mut Write<'_>, entry: &JournalEntry) -> Result<()> {
+pub(crate) async fn write_down(write: &mut Write, entry: &JournalEntry) -> Result<()> {
     let (step, tag, digest) = match &entry.step {
         JournalStep::DeleteTag { tag, throwaway } => ("delete-tag", Some(tag.to_string()), throwaway),
         JournalStep::PutBlob { digest } => ("put-blob", None, digest),

@@ -62,7 +62,7 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
 }
 
 /// Puts a blob and its link down as charged. It waits for a manifest where none names it.
-pub(crate) async fn charge_one(write: &mut Write<'_>, blob: &StoredBlob) -> Result<()> {
+pub(crate) async fn charge_one(write: &mut Write, blob: &StoredBlob) -> Result<()> {
     let put = query(
         "INSERT INTO blob (project_id, digest, size, orphan_since) VALUES ($1, $2, $3, \
              CASE WHEN EXISTS (SELECT 1 FROM manifest_reference WHERE project_id = $1 AND digest = $2) THEN NULL ELSE $4 END) \
@@ -80,7 +80,7 @@ pub(crate) async fn charge_one(write: &mut Write<'_>, blob: &StoredBlob) -> Resu
 
 /// What is known of these blobs, by digest.
 pub(crate) async fn known(
-    write: &mut Write<'_>,
+    write: &mut Write,
     project: &ProjectId,
     digests: &[Digest],
 ) -> Result<HashMap<String, Known>> {

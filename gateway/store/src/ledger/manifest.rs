@@ -90,7 +90,7 @@ fn named_blobs(manifest: &Manifest) -> Vec<Digest> {
 }
 
 /// Whether the project is charged with the manifest already, in whichever repository.
-async fn is_known(ledger: &mut Ledger<'_>, pushed: &PushedManifest) -> Result<bool> {
+async fn is_known(ledger: &mut Ledger, pushed: &PushedManifest) -> Result<bool> {
     let find = query("SELECT 1 AS found FROM manifest WHERE project_id = $1 AND digest = $2 LIMIT 1");
     let find = find.bind(&*pushed.project.0).bind(pushed.manifest.digest.as_str());
     Ok(ledger.write.optional(find, |_| Ok(())).await?.is_some())
@@ -118,7 +118,7 @@ fn put(pushed: &PushedManifest) -> Result<Query<'_>> {
         .bind(&*pushed.pushed_by))
 }
 
-async fn put_references(write: &mut Write<'_>, pushed: &PushedManifest) -> Result<()> {
+async fn put_references(write: &mut Write, pushed: &PushedManifest) -> Result<()> {
     let manifest = &pushed.manifest;
     let clear =
         query("DELETE FROM manifest_reference WHERE project_id = $1 AND repository = $2 AND manifest_digest = $3");

@@ -278,6 +278,31 @@ pub async fn a_sweep_releases_what_nobody_renews_and_nobody_journalled(nodes: No
     assert_eq!(account(&nodes, &acme).await.reserved, 0);
 }
 
+pub async fn many_writes_at_once_are_all_there_and_one_that_is_given_up_takes_none_along(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    nodes.one.set_quota(&acme.id, Some(1000), None).await.unwrap();
+    let claims: Vec<_> = (0..40)
+        .map(|number| {
+            let (store, claim) = (Arc::clone(&nodes.one), claim(&acme, &format!("c{number}"), 50, 50));
+            tokio::spawn(async move {
+                if number % 4 == 3 {
+                    // Whoever asks is gone before there is an answer.
+                    let pause = std::time::Duration::from_micros(number * 50);
+                    let _ = tokio::time::timeout(pause, store.reserve(&claim)).await;
+                    return false;
+                }
+                held(&store.reserve(&claim).await.unwrap()).is_some()
+            })
+        })
+        .collect();
+    let mut granted = 0;
+    for claim in claims {
+        granted += u64::from(claim.await.unwrap());
+    }
+    let held = account(&nodes, &acme).await.reserved;
+    assert!(held <= 1000 && held >= granted * 50 && held.is_multiple_of(50), "{granted} granted, {held} held");
+}
+
 pub async fn a_request_is_decided_once(nodes: Nodes) {
     let (acme, _) = acme(&*nodes.one).await;
     let mut wish = QuotaRequest {
