@@ -174,7 +174,7 @@ pub(crate) async fn shrink(store: &SqlStore, id: &str, bytes: u64, expires_at: T
 
 pub(crate) async fn release(store: &SqlStore, id: &str) -> Result<()> {
     let Some(project) = project_of(store, id).await? else {
-        return crate::journal::finish(store, id).await;
+        return crate::journal::strike_out(store, id).await;
     };
     let mut ledger = match Ledger::open(store, &project, true).await {
         Err(StoreError::Missing) => return Ok(()),
