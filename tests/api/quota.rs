@@ -4,8 +4,11 @@ mod commands;
 mod crashes;
 mod crowds;
 mod deletions;
+mod interleavings;
 mod limits;
+mod model;
 mod orphans;
+mod stock;
 
 use http::Method;
 use portcullis_tests::http::Response;

@@ -7,12 +7,12 @@ use portcullis_tests::persona::Robot;
 
 /// Which of the two.
 #[derive(Clone, Copy)]
-struct Tool {
+pub struct Tool {
     program: &'static str,
     build: &'static str,
 }
 
-const PODMAN: Tool = Tool { program: "podman", build: "build" };
+pub const PODMAN: Tool = Tool { program: "podman", build: "build" };
 const BUILDAH: Tool = Tool { program: "buildah", build: "bud" };
 
 impl Tool {
@@ -33,7 +33,7 @@ impl Tool {
     }
 
     #[track_caller]
-    fn build(self, world: &World, image: &str) {
+    pub fn build(self, world: &World, image: &str) {
         world
             .containers(self.program, "builder")
             .args([self.build, "--layers", "--tag", image])
@@ -42,7 +42,7 @@ impl Tool {
     }
 
     #[track_caller]
-    fn push(self, world: &World, who: &Robot, local: &str, target: &str) -> Run {
+    pub fn push(self, world: &World, who: &Robot, local: &str, target: &str) -> Run {
         self.run(world, who)
             .args(["push", "--cert-dir"])
             .arg(world.certificates())

@@ -9,14 +9,14 @@ use portcullis_tests::process::{Process, need_program, owned};
 /// A daemon without networks, which needs none to build from scratch, push and pull.
 const DAEMON: &str = r#"{"storage-driver": "vfs", "iptables": false, "bridge": "none", "ip-forward": false}"#;
 
-struct Docker<'a> {
+pub struct Docker<'a> {
     world: &'a World,
     daemon: Process,
 }
 
 impl<'a> Docker<'a> {
     #[track_caller]
-    fn start(world: &'a World) -> Docker<'a> {
+    pub fn start(world: &'a World) -> Docker<'a> {
         let config = world.path("daemon.json");
         std::fs::write(&config, DAEMON).expect("our own directory");
         let mut command = owned(need_program(&["dockerd"]));
@@ -62,13 +62,13 @@ impl<'a> Docker<'a> {
     }
 
     #[track_caller]
-    fn build(&self, name: &str) {
+    pub fn build(&self, name: &str) {
         let context = self.world.build_context();
         self.as_is("nobody").args(["build", "--quiet", "--tag", name]).arg(context).succeeds();
     }
 
     #[track_caller]
-    fn push(&self, who: &Robot, target: &str) -> Run {
+    pub fn push(&self, who: &Robot, target: &str) -> Run {
         let image = self.world.image(target);
         self.as_is("nobody").args(["tag", "built", &image]).succeeds();
         self.run(who).args(["push", &image])

@@ -3,5 +3,6 @@
 mod containers;
 mod ctr;
 mod docker;
+mod quota;
 mod skopeo;
 mod world;

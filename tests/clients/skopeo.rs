@@ -24,7 +24,7 @@ impl World {
     }
 
     #[track_caller]
-    fn skopeo_push(&self, who: &Robot, layout: &str, target: &str) -> Run {
+    pub fn skopeo_push(&self, who: &Robot, layout: &str, target: &str) -> Run {
         self.skopeo(who)
             .args(["copy", "--all", "--preserve-digests", "--dest-cert-dir"])
             .arg(self.certificates())

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 pub struct World {
     pub acme: Persona,
     pub globex: Persona,
-    gateway: Gateway,
+    pub gateway: Gateway,
     directory: TempDir,
     _registry: Registry,
 }

@@ -3,6 +3,7 @@
 //! Everything fails by panicking with a message that says what was seen. Everything is bounded in time.
 
 pub mod command;
+pub mod dice;
 pub mod faults;
 pub mod gate;
 pub mod gateway;

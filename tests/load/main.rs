@@ -1,9 +1,11 @@
-//! Policies under load: while they come, change, break and go, and beside those that are hard to bear.
+//! Policies under load: while they come, change, break and go, and beside those that are hard to bear. And the ledger under a load
+//! in whose midst the gateway is killed.
 //!
 //! What runs each time looks at counts and kinds alone. Times are compared in the long variants, as ratios within one run.
 
 mod attached;
 mod neighbours;
 mod pools;
+mod quota_kill;
 mod rollout;
 mod traffic;

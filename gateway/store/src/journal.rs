@@ -57,7 +57,7 @@ pub(crate) async fn begin(store: &SqlStore, entry: &JournalEntry) -> Result<()> 
 }
 
 /// Writes an entry down as a part of something larger.
-pub(crate) async fn write_down(write: &mut Write<'_>, entry: &JournalEntry) -> Result<()> {
+pub(crate) async fn write_down(write: &mut Write, entry: &JournalEntry) -> Result<()> {
     let (step, tag, digest) = match &entry.step {
         JournalStep::DeleteTag { tag, throwaway } => ("delete-tag", Some(tag.to_string()), throwaway),
         JournalStep::PutBlob { digest } => ("put-blob", None, digest),
@@ -84,7 +84,34 @@ pub(crate) async fn write_down(write: &mut Write<'_>, entry: &JournalEntry) -> R
     write.execute(put).await.map(|_| ())
 }
 
+/// `$1` is done and on record. Where a push and a deletion of one thing were under way side by side, nobody here knows which of
+/// them the upstream did last: then both stay, and whoever looks after what is left asks the upstream.
+macro_rules! done {
+    ($contrary:literal) => {
+        concat!(
+            "DELETE FROM journal WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM journal AS other \
+             WHERE other.project_id = journal.project_id AND other.repository = journal.repository \
+             AND other.digest = journal.digest AND other.step = ",
+            $contrary,
+            ")"
+        )
+    };
+}
+
+/// A blob came.
+pub(crate) const BLOB_DONE: &str = done!("'delete-blob'");
+/// A manifest came.
+pub(crate) const MANIFEST_DONE: &str = done!("'delete-manifest'");
+/// Something went.
+const DELETION_DONE: &str =
+    done!("CASE journal.step WHEN 'delete-blob' THEN 'put-blob' WHEN 'delete-manifest' THEN 'put-manifest' END");
+
 pub(crate) async fn finish(store: &SqlStore, id: &str) -> Result<()> {
+    store.execute(query(DELETION_DONE).bind(id)).await.map(|_| ())
+}
+
+/// Whatever else is under way.
+pub(crate) async fn strike_out(store: &SqlStore, id: &str) -> Result<()> {
     store.execute(query("DELETE FROM journal WHERE id = $1").bind(id)).await.map(|_| ())
 }
 

@@ -3,6 +3,7 @@
 //! It never decides anything: it keeps what it is given and says what it holds, or that it cannot.
 
 mod cached;
+mod gather;
 mod journal;
 mod key;
 mod ledger;

@@ -78,7 +78,7 @@ pub(crate) async fn component(store: &SqlStore, digest: &Digest) -> Result<Optio
 }
 
 /// Forgets the components that nothing attached names.
-pub(crate) async fn forget_unused(change: &mut Write<'_>) -> Result<()> {
+pub(crate) async fn forget_unused(change: &mut Write) -> Result<()> {
     let unused = "DELETE FROM policy_component WHERE NOT EXISTS \
          (SELECT 1 FROM policy_attachment WHERE policy_attachment.digest = policy_component.digest)";
     change.execute(query(unused)).await.map(drop)

@@ -41,7 +41,7 @@ pub(crate) async fn add(store: &SqlStore, project: &Project) -> Result<()> {
 
 /// Whether the prefix is equal to, above or below one that is there, by whole components. The generation's lock, which
 /// the transaction holds, keeps others from adding one meanwhile.
-async fn prefix_is_taken(change: &mut Write<'_>, prefix: &str) -> Result<bool> {
+async fn prefix_is_taken(change: &mut Write, prefix: &str) -> Result<bool> {
     let overlap = query(
         "SELECT 1 AS found FROM project WHERE upstream_prefix = $1 \
          OR substr($1, 1, length(upstream_prefix) + 1) = upstream_prefix || '/' \

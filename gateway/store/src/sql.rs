@@ -4,19 +4,21 @@
 
 mod calls;
 
+use crate::gather::{Member, Queue};
 use crate::{postgres, row, sqlite};
 use futures_util::TryStreamExt;
 use portcullis_tenancy::store::Result;
-use portcullis_tenancy::{StoreError, Timestamp};
+use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::{Any, AnyArguments, AnyPoolOptions, AnyRow};
 use sqlx::error::ErrorKind;
 use sqlx::migrate::MigrateError;
 use sqlx::{AnyConnection, AnyPool, Transaction};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Longest wait for one call: for a connection, the locks and the answers together.
-const DEADLINE: Duration = Duration::from_secs(15);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
 /// Longest wait for an opened store, another node's migrations included.
 const OPEN: Duration = Duration::from_secs(60);
 /// Longest wait for a connection of the pool.
@@ -82,8 +84,15 @@ struct TooMany;
 /// The store in SQLite or PostgreSQL.
 pub struct SqlStore {
     pool: AnyPool,
-    /// SQLite takes one writer at a time; a queue in here is fair and does not spin, unlike the file's lock.
-    turns: Option<Semaphore>,
+    queues: Queues,
+}
+
+/// Which writes stand in a row.
+enum Queues {
+    /// All of them: SQLite takes one writer at a time.
+    One(Arc<Queue>),
+    /// Those of one project's ledger, which wait for its account's row in any case.
+    Each(Mutex<HashMap<ProjectId, Weak<Queue>>>),
 }
 
 /// Opens the store that the URL names, makes it where it is a SQLite file that is not there yet, and brings its schema up to date.
@@ -96,9 +105,13 @@ pub async fn open(url: &str, max_connections: u32) -> Result<SqlStore> {
         match url.split_once("://").map(|(scheme, _)| scheme) {
             Some("sqlite") => {
                 let pool = sqlite::open(url, options).await?;
-                Ok(SqlStore { pool, turns: Some(Semaphore::new(1)) })
+                // A deferred transaction that wants to write after it has read fails where another has written meanwhile.
+                let queue = Queue::new(pool.clone(), "BEGIN IMMEDIATE");
+                Ok(SqlStore { pool, queues: Queues::One(queue) })
             }
-            Some("postgres" | "postgresql") => Ok(SqlStore { pool: postgres::open(url, options).await?, turns: None }),
+            Some("postgres" | "postgresql") => {
+                Ok(SqlStore { pool: postgres::open(url, options).await?, queues: Queues::Each(Mutex::default()) })
+            }
             _ => Err(OpenError::Scheme.into()),
         }
     };
@@ -113,7 +126,7 @@ impl SqlStore {
 
     /// PostgreSQL's clock, with which all nodes on it can compare theirs; none for SQLite, whose clock is this machine's.
     pub async fn clock(&self) -> Result<Option<Timestamp>> {
-        if self.turns.is_some() {
+        if let Queues::One(_) = self.queues {
             return Ok(None);
         }
         let query = sqlx::query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now");
@@ -123,9 +136,9 @@ impl SqlStore {
 
     /// Which database it is, and its version.
     pub async fn version(&self) -> Result<String> {
-        let (name, select) = match self.turns {
-            Some(_) => ("SQLite", "SELECT sqlite_version() AS version"),
-            None => ("PostgreSQL", "SELECT current_setting('server_version') AS version"),
+        let (name, select) = match self.queues {
+            Queues::One(_) => ("SQLite", "SELECT sqlite_version() AS version"),
+            Queues::Each(_) => ("PostgreSQL", "SELECT current_setting('server_version') AS version"),
         };
         let read = self.optional(sqlx::query(select), |row| row::text(row, "version"));
         let version = tokio::time::timeout(DEADLINE, read).await.map_err(failure)??;
@@ -142,7 +155,7 @@ impl SqlStore {
         sqlite::make_private(path)?;
         // VACUUM INTO takes an empty file, and its private mode stays.
         let path = path.to_str().ok_or_else(|| OpenError::Url("its path is not UTF-8".into()))?;
-        self.execute(sqlx::query("VACUUM INTO $1").bind(path)).await.map(|_| ())
+        sqlx::query("VACUUM INTO $1").bind(path).execute(&self.pool).await.map_err(failed).map(|_| ())
     }
 
     /// Whether a SQLite store is whole.
@@ -161,22 +174,33 @@ impl SqlStore {
     }
 
     /// Begins a transaction that writes.
-    pub(crate) async fn write(&self) -> Result<Write<'_>> {
-        match &self.turns {
-            Some(turns) => {
-                let turn = turns.acquire().await.map_err(failure)?;
-                // A deferred transaction that wants to write after it has read fails where another has written meanwhile.
-                let tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-                Ok(Write { tx, _turn: Some(turn) })
-            }
-            None => Ok(Write { tx: self.pool.begin().await.map_err(failed)?, _turn: None }),
+    pub(crate) async fn write(&self) -> Result<Write> {
+        match &self.queues {
+            Queues::One(queue) => Ok(Write(Inner::Shared(queue.join().await?))),
+            Queues::Each(_) => Ok(Write(Inner::Own(self.pool.begin().await.map_err(failed)?))),
         }
+    }
+
+    /// Begins a transaction that writes to one project's ledger, whose row it takes first of all.
+    pub(crate) async fn write_ledger(&self, project: &ProjectId) -> Result<Write> {
+        let Queues::Each(queues) = &self.queues else { return self.write().await };
+        let queue = {
+            let mut queues = queues.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = queues.get(project).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let queue = Queue::new(self.pool.clone(), "BEGIN");
+                queues.retain(|_, queue| queue.strong_count() > 0);
+                queues.insert(project.clone(), Arc::downgrade(&queue));
+                queue
+            })
+        };
+        Ok(Write(Inner::Shared(queue.join().await?)))
     }
 
     /// Begins a transaction that changes the rules. Its first step bumps the generation, and thereby takes the one lock
     /// that puts all such transactions in a row: generations become visible in their order, and what one of them reads
     /// stays true until it commits.
-    pub(crate) async fn change(&self) -> Result<Write<'_>> {
+    pub(crate) async fn change(&self) -> Result<Write> {
         let mut write = self.write().await?;
         write.execute(sqlx::query("UPDATE rule_generation SET value = value + 1")).await?;
         Ok(write)
@@ -184,7 +208,7 @@ impl SqlStore {
 
     /// Begins a transaction that holds the rules' lock without changing a rule: what takes many rows at once could
     /// deadlock with a change that takes the same ones in another order.
-    pub(crate) async fn hold(&self) -> Result<Write<'_>> {
+    pub(crate) async fn hold(&self) -> Result<Write> {
         let mut write = self.write().await?;
         write.execute(sqlx::query("UPDATE rule_generation SET value = value")).await?;
         Ok(write)
@@ -192,11 +216,13 @@ impl SqlStore {
 
     /// Runs one statement as a transaction of its own; returns how many rows it changed.
     pub(crate) async fn execute(&self, query: Query<'_>) -> Result<u64> {
-        let _turn = match &self.turns {
-            Some(turns) => Some(turns.acquire().await.map_err(failure)?),
-            None => None,
-        };
-        Ok(query.execute(&self.pool).await.map_err(failed)?.rows_affected())
+        if let Queues::Each(_) = self.queues {
+            return Ok(query.execute(&self.pool).await.map_err(failed)?.rows_affected());
+        }
+        let mut write = self.write().await?;
+        let changed = write.execute(query).await?;
+        write.commit().await?;
+        Ok(changed)
     }
 
     /// Reads at most one row.
@@ -219,16 +245,17 @@ impl SqlStore {
 }
 
 /// A transaction that writes; undone where it is dropped before its commit.
-pub(crate) struct Write<'s> {
-    tx: Transaction<'static, Any>,
-    // Dropped after the transaction, so that the next writer finds the file unlocked.
-    _turn: Option<SemaphorePermit<'s>>,
+pub(crate) struct Write(Inner);
+
+enum Inner {
+    Own(Transaction<'static, Any>),
+    Shared(Member),
 }
 
-impl Write<'_> {
+impl Write {
     /// Runs a statement; returns how many rows it changed.
     pub(crate) async fn execute(&mut self, query: Query<'_>) -> Result<u64> {
-        Ok(query.execute(self.connection()).await.map_err(failed)?.rows_affected())
+        Ok(query.execute(self.connection()?).await.map_err(failed)?.rows_affected())
     }
 
     /// Runs a statement that must find its row.
@@ -245,21 +272,27 @@ impl Write<'_> {
         query: Query<'_>,
         read: impl Fn(&AnyRow) -> Result<T>,
     ) -> Result<Option<T>> {
-        query.fetch_optional(self.connection()).await.map_err(failed)?.as_ref().map(read).transpose()
+        query.fetch_optional(self.connection()?).await.map_err(failed)?.as_ref().map(read).transpose()
     }
 
     /// Reads the rows that a statement returns; the statement is bounded by what it is about.
     pub(crate) async fn all<T>(&mut self, query: Query<'_>, read: impl Fn(&AnyRow) -> Result<T>) -> Result<Vec<T>> {
-        query.fetch_all(self.connection()).await.map_err(failed)?.iter().map(read).collect()
+        query.fetch_all(self.connection()?).await.map_err(failed)?.iter().map(read).collect()
     }
 
     /// Makes it durable.
     pub(crate) async fn commit(self) -> Result<()> {
-        self.tx.commit().await.map_err(failed)
+        match self.0 {
+            Inner::Own(tx) => tx.commit().await.map_err(failed),
+            Inner::Shared(member) => member.commit().await,
+        }
     }
 
-    fn connection(&mut self) -> &mut AnyConnection {
-        &mut self.tx
+    fn connection(&mut self) -> Result<&mut AnyConnection> {
+        match &mut self.0 {
+            Inner::Own(tx) => Ok(tx),
+            Inner::Shared(member) => member.connection(),
+        }
     }
 }
 

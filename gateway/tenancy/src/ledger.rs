@@ -92,6 +92,8 @@ pub enum Charge<'a> {
     /// By this upload or operation: its reservation is turned into it, its upload closed, and its journal entry struck out. More
     /// than it has reserved must have room.
     By(&'a str),
+    /// By this operation, after a crash: the same, whatever room there is. What is there can be pulled, so it counts.
+    Found(&'a str),
     /// Whatever room there is: it was there before it was counted.
     Anyway,
 }

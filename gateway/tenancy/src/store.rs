@@ -272,7 +272,7 @@ pub trait Store: Send + Sync {
 
     /// Writes a journal entry down before the upstream is changed.
     async fn begin(&self, entry: &JournalEntry) -> Result<()>;
-    /// Strikes it out.
+    /// Strikes it out. Where a push of the same thing is under way beside its deletion, both stay until the upstream was asked.
     async fn finish(&self, id: &str) -> Result<()>;
     /// Entries at which nobody has been seen at work since `before`.
     async fn unfinished(&self, before: Timestamp) -> Result<Vec<JournalEntry>>;

@@ -62,7 +62,7 @@ impl Scene<'_> {
             let (project, repository) = (self.project.id.clone(), self.repository.clone());
             self.app.store.run(|store| async move { store.remove_tag(&project, &repository, &tag).await }).await?;
         }
-        self.strike_out(entry).await
+        self.release(entry).await
     }
 
     /// Where the upstream keeps repositories apart, a blob that is there came by this upload, and is charged. Elsewhere it may be
@@ -135,11 +135,11 @@ impl Scene<'_> {
             pushed_at: entry.started_at,
             pushed_by: entry.actor.clone(),
         };
-        let charge = |store: Arc<dyn Store>| async move { store.add_manifest(&pushed, &sizes, Charge::Anyway).await };
-        match self.app.store.run(charge).await? {
-            Admission::Busy => Ok(()),
-            _ => self.release(entry).await,
-        }
+        // In one step with the end of its reservation: it counts once at every moment. What is busy waits for the next sweep.
+        let id = entry.id.clone();
+        let charge =
+            |store: Arc<dyn Store>| async move { store.add_manifest(&pushed, &sizes, Charge::Found(&id)).await };
+        self.app.store.run(charge).await.map(|_| ()).map_err(Into::into)
     }
 
     async fn delete_manifest(&self, entry: &JournalEntry, digest: Digest) -> Result<(), SweepError> {
@@ -151,9 +151,9 @@ impl Scene<'_> {
                 };
                 self.app.store.run(forget).await?;
                 self.app.store.forget_links();
-                self.strike_out(entry).await
+                self.release(entry).await
             }
-            StatusCode::OK => self.strike_out(entry).await,
+            StatusCode::OK => self.release(entry).await,
             status => Err(odd(status, "a manifest's HEAD")),
         }
     }
@@ -162,7 +162,7 @@ impl Scene<'_> {
         if self.stated_size(&digest).await?.is_none() {
             self.app.store.remove_link(&self.project.id, &self.repository, &digest).await?;
         }
-        self.strike_out(entry).await
+        self.release(entry).await
     }
 
     /// A blob's size, as the upstream states it; none where it is not there.
@@ -216,11 +216,7 @@ impl Scene<'_> {
         self.app.settings.load().config.upstream.isolation
     }
 
-    async fn strike_out(&self, entry: &JournalEntry) -> Result<(), SweepError> {
-        let id = entry.id.clone();
-        Ok(self.app.store.run(|store| async move { store.finish(&id).await }).await?)
-    }
-
+    /// The upstream was asked: whatever else is under way, this entry has had its answer.
     async fn release(&self, entry: &JournalEntry) -> Result<(), SweepError> {
         let id = entry.id.clone();
         Ok(self.app.store.run(|store| async move { store.release(&id).await }).await?)

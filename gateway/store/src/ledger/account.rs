@@ -22,8 +22,8 @@ macro_rules! sum {
 }
 
 /// A project's account in a transaction that holds its row.
-pub(crate) struct Ledger<'s> {
-    pub(crate) write: Write<'s>,
+pub(crate) struct Ledger {
+    pub(crate) write: Write,
     project: ProjectId,
     before: Account,
     pub(crate) account: Account,
@@ -31,11 +31,11 @@ pub(crate) struct Ledger<'s> {
     total: Option<(u64, u64)>,
 }
 
-impl<'s> Ledger<'s> {
+impl Ledger {
     /// Takes the project's row; `Missing` where the project is gone or, unless `any`, deleted. Where there is a cap over all
     /// projects, its row is taken before: all ledgers then stand in one row.
-    pub(crate) async fn open(store: &'s SqlStore, project: &ProjectId, any: bool) -> Result<Self> {
-        let mut write = store.write().await?;
+    pub(crate) async fn open(store: &SqlStore, project: &ProjectId, any: bool) -> Result<Self> {
+        let mut write = store.write_ledger(project).await?;
         let cap = query("SELECT total_bytes FROM house WHERE total_bytes IS NOT NULL");
         let cap = write.optional(cap, |row| row::size(row, "total_bytes")).await?;
         if cap.is_some() {
@@ -174,7 +174,7 @@ pub(crate) async fn shrink(store: &SqlStore, id: &str, bytes: u64, expires_at: T
 
 pub(crate) async fn release(store: &SqlStore, id: &str) -> Result<()> {
     let Some(project) = project_of(store, id).await? else {
-        return crate::journal::finish(store, id).await;
+        return crate::journal::strike_out(store, id).await;
     };
     let mut ledger = match Ledger::open(store, &project, true).await {
         Err(StoreError::Missing) => return Ok(()),

@@ -2,6 +2,7 @@
 
 use super::account::Ledger;
 use super::{CHUNK, placeholders, size};
+use crate::journal::BLOB_DONE;
 use crate::row;
 use crate::sql::{SqlStore, Write};
 use portcullis_oci::{Digest, RepositoryName};
@@ -35,7 +36,7 @@ impl Known {
 
 pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>) -> Result<Admission> {
     let (project, digest) = (&blob.project, &blob.digest);
-    let mut ledger = Ledger::open(store, project, matches!(charge, Charge::Anyway)).await?;
+    let mut ledger = Ledger::open(store, project, !matches!(charge, Charge::By(_))).await?;
     let known = known(&mut ledger.write, project, std::slice::from_ref(digest)).await?.remove(digest.as_str());
     if known.as_ref().is_some_and(|known| known.is_busy(blob.at)) {
         return Ok(Admission::Busy);
@@ -44,12 +45,12 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
     let more = blob.size.saturating_sub(charged);
     match charge {
         Charge::Anyway => {}
-        Charge::By(id) => {
+        Charge::By(id) | Charge::Found(id) => {
             let held = ledger.end_reservation(id).await?;
-            if let Some(shortage) = ledger.shortage(more, held) {
+            if let Some(shortage) = ledger.shortage(more, held).filter(|_| matches!(charge, Charge::By(_))) {
                 return Ok(Admission::Refused(shortage));
             }
-            for sql in ["DELETE FROM upload WHERE id = $1", "DELETE FROM journal WHERE id = $1"] {
+            for sql in ["DELETE FROM upload WHERE id = $1", BLOB_DONE] {
                 ledger.write.execute(query(sql).bind(id)).await?;
             }
         }
@@ -62,7 +63,7 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
 }
 
 /// Puts a blob and its link down as charged. It waits for a manifest where none names it.
-pub(crate) async fn charge_one(write: &mut Write<'_>, blob: &StoredBlob) -> Result<()> {
+pub(crate) async fn charge_one(write: &mut Write, blob: &StoredBlob) -> Result<()> {
     let put = query(
         "INSERT INTO blob (project_id, digest, size, orphan_since) VALUES ($1, $2, $3, \
              CASE WHEN EXISTS (SELECT 1 FROM manifest_reference WHERE project_id = $1 AND digest = $2) THEN NULL ELSE $4 END) \
@@ -80,7 +81,7 @@ pub(crate) async fn charge_one(write: &mut Write<'_>, blob: &StoredBlob) -> Resu
 
 /// What is known of these blobs, by digest.
 pub(crate) async fn known(
-    write: &mut Write<'_>,
+    write: &mut Write,
     project: &ProjectId,
     digests: &[Digest],
 ) -> Result<HashMap<String, Known>> {

@@ -2,6 +2,7 @@
 
 use super::account::Ledger;
 use super::{blob, size};
+use crate::journal::MANIFEST_DONE;
 use crate::row;
 use crate::sql::{Query, SqlStore, Write, bounded, failure};
 use portcullis_oci::manifest::{Descriptor, Manifest};
@@ -30,7 +31,7 @@ pub(crate) async fn add(
     sizes: &[(Digest, u64)],
     charge: Charge<'_>,
 ) -> Result<Admission> {
-    let mut ledger = Ledger::open(store, &pushed.project, matches!(charge, Charge::Anyway)).await?;
+    let mut ledger = Ledger::open(store, &pushed.project, !matches!(charge, Charge::By(_))).await?;
     let named = named_blobs(&pushed.manifest);
     let known = blob::known(&mut ledger.write, &pushed.project, &named).await?;
     if known.values().any(|blob| blob.is_busy(pushed.pushed_at)) {
@@ -52,12 +53,12 @@ pub(crate) async fn add(
             (None, None) => {}
         }
     }
-    if let Charge::By(id) = charge {
+    if let Charge::By(id) | Charge::Found(id) = charge {
         let held = ledger.end_reservation(id).await?;
-        if let Some(shortage) = ledger.shortage(more, held) {
+        if let Some(shortage) = ledger.shortage(more, held).filter(|_| matches!(charge, Charge::By(_))) {
             return Ok(Admission::Refused(shortage));
         }
-        ledger.write.execute(query("DELETE FROM journal WHERE id = $1").bind(id)).await?;
+        ledger.write.execute(query(MANIFEST_DONE).bind(id)).await?;
     }
     ledger.account.committed = ledger.account.committed.saturating_add(more);
 
@@ -90,7 +91,7 @@ fn named_blobs(manifest: &Manifest) -> Vec<Digest> {
 }
 
 /// Whether the project is charged with the manifest already, in whichever repository.
-async fn is_known(ledger: &mut Ledger<'_>, pushed: &PushedManifest) -> Result<bool> {
+async fn is_known(ledger: &mut Ledger, pushed: &PushedManifest) -> Result<bool> {
     let find = query("SELECT 1 AS found FROM manifest WHERE project_id = $1 AND digest = $2 LIMIT 1");
     let find = find.bind(&*pushed.project.0).bind(pushed.manifest.digest.as_str());
     Ok(ledger.write.optional(find, |_| Ok(())).await?.is_some())
@@ -118,7 +119,7 @@ fn put(pushed: &PushedManifest) -> Result<Query<'_>> {
         .bind(&*pushed.pushed_by))
 }
 
-async fn put_references(write: &mut Write<'_>, pushed: &PushedManifest) -> Result<()> {
+async fn put_references(write: &mut Write, pushed: &PushedManifest) -> Result<()> {
     let manifest = &pushed.manifest;
     let clear =
         query("DELETE FROM manifest_reference WHERE project_id = $1 AND repository = $2 AND manifest_digest = $3");

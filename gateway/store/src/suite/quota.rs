@@ -284,6 +284,93 @@ pub async fn a_sweep_releases_what_nobody_renews_and_nobody_journalled(nodes: No
     assert_eq!(account(&nodes, &acme).await.reserved, 0);
 }
 
+pub async fn what_is_found_after_a_crash_counts_once_and_whatever_room_there_is(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    nodes.one.reserve(&claim(&acme, "cut-off", 100, 100)).await.unwrap();
+    nodes.one.set_quota(&acme.id, Some(10), None).await.unwrap();
+    let found = image(&acme, "acme/app", "m", &[]);
+    assert!(held(&nodes.one.add_manifest(&found, &[], Charge::Found("cut-off")).await.unwrap()).is_some());
+    let now = account(&nodes, &acme).await;
+    assert_eq!((now.committed, now.reserved), (found.manifest.size, 0));
+}
+
+pub async fn a_push_and_a_deletion_side_by_side_both_stay_in_the_journal(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    let entry = |id: &str, step| JournalEntry {
+        id: id.into(),
+        project: acme.id.clone(),
+        repository: repo("acme/app"),
+        step,
+        actor: "acme+ci".into(),
+        started_at: at(1),
+    };
+    let blob = || JournalStep::PutBlob { digest: digest("b") };
+    let image = image(&acme, "acme/app", "m", &[]);
+    let manifest = || JournalStep::PutManifest { digest: digest("m"), tags: Vec::new() };
+    let left = async || {
+        let mut left: Vec<Box<str>> = Vec::new();
+        left.extend(nodes.other.unfinished(at(9)).await.unwrap().into_iter().map(|entry| entry.id));
+        left
+    };
+    // Two pushes of one thing are not in each other's way.
+    for id in ["one", "two"] {
+        nodes.one.begin(&entry(id, blob())).await.unwrap();
+    }
+    for id in ["one", "two"] {
+        hold(&*nodes.one, &acme.id, &repo("acme/app"), &digest("b"), 100, Some(id), at(1)).await.unwrap();
+    }
+    assert_eq!(left().await, []);
+    for (id, step) in [("put-b", blob()), ("put-m", manifest())] {
+        nodes.one.begin(&entry(id, step)).await.unwrap();
+    }
+    let gone = [
+        ("del-b", JournalStep::DeleteBlob { digest: digest("b") }),
+        ("del-m", JournalStep::DeleteManifest { digest: digest("m") }),
+        ("del-n", JournalStep::DeleteManifest { digest: digest("n") }),
+    ];
+    for (id, step) in gone {
+        nodes.one.begin(&entry(id, step)).await.unwrap();
+    }
+    hold(&*nodes.one, &acme.id, &repo("acme/app"), &digest("b"), 100, Some("put-b"), at(1)).await.unwrap();
+    nodes.one.add_manifest(&image, &[], Charge::By("put-m")).await.unwrap();
+    for id in ["del-b", "del-m", "del-n"] {
+        nodes.one.finish(id).await.unwrap();
+    }
+    let mut both = left().await;
+    both.sort();
+    assert_eq!(both, ["del-b", "del-m", "put-b", "put-m"].map(Box::from));
+    // Whoever has asked the upstream strikes them out.
+    for id in both {
+        nodes.one.release(&id).await.unwrap();
+    }
+    assert_eq!(left().await, []);
+}
+
+pub async fn many_writes_at_once_are_all_there_and_one_that_is_given_up_takes_none_along(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    nodes.one.set_quota(&acme.id, Some(1000), None).await.unwrap();
+    let claims: Vec<_> = (0..40)
+        .map(|number| {
+            let (store, claim) = (Arc::clone(&nodes.one), claim(&acme, &format!("c{number}"), 50, 50));
+            tokio::spawn(async move {
+                if number % 4 == 3 {
+                    // Whoever asks is gone before there is an answer.
+                    let pause = std::time::Duration::from_micros(number * 50);
+                    let _ = tokio::time::timeout(pause, store.reserve(&claim)).await;
+                    return false;
+                }
+                held(&store.reserve(&claim).await.unwrap()).is_some()
+            })
+        })
+        .collect();
+    let mut granted = 0;
+    for claim in claims {
+        granted += u64::from(claim.await.unwrap());
+    }
+    let held = account(&nodes, &acme).await.reserved;
+    assert!(held <= 1000 && held >= granted * 50 && held.is_multiple_of(50), "{granted} granted, {held} held");
+}
+
 pub async fn a_request_is_decided_once(nodes: Nodes) {
     let (acme, _) = acme(&*nodes.one).await;
     let mut wish = QuotaRequest {

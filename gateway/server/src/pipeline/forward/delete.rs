@@ -212,8 +212,12 @@ async fn replace_and_delete(errand: &Errand, tag: &Tag) -> Result<(), Refusal> {
         errand.begin(JournalStep::DeleteTag { tag: tag.clone(), throwaway: throwaway.digest.clone() }).await?;
     let put = errand.send(put_throwaway(errand, tag, &throwaway)).await?;
     if put.head.status != StatusCode::CREATED {
+        let is_refused = put.head.status.is_client_error();
         let refused = refusal(errand, put).await;
-        journal.finish(errand).await?;
+        // What else went wrong, the sweeper finds out: the throw-away may be there.
+        if is_refused {
+            journal.finish(errand).await?;
+        }
         return Err(refused);
     }
     put.whole().await?;

@@ -271,8 +271,8 @@ async fn stored(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refu
             errand.undo_blob(digest).await?;
             return Err(Refusal::Quota(shortage.message(errand.project.name.as_str(), "upload")));
         }
+        // Which of the two came last at the upstream nobody knows here: the journal has it still, and the sweeper looks.
         Admission::Busy => {
-            errand.hold()?.release().await;
             return Err(Refusal::unavailable("the blob is being taken away this moment; push it again"));
         }
     };
