@@ -12,12 +12,13 @@ use crate::pipeline::respond::Refusal;
 use crate::upload_location::Session;
 use crate::upstream::Call;
 use http::Method;
-use portcullis_oci::{Digest, RepositoryName};
+use portcullis_oci::{Digest, ErrorCode, ProtocolError, RepositoryName};
 use portcullis_store::CachedStore;
 use portcullis_tenancy::ledger::JournalEntry;
 use portcullis_tenancy::quota::{Account, Admission, Claim, Purpose, Shortage, Size};
 use portcullis_tenancy::{Project, ProjectId, RobotId, StoreError, Timestamp, random_id};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
@@ -77,6 +78,8 @@ pub struct Hold {
     /// Held over each question to the store, so that its answers come in their order.
     asking: Turns<()>,
     outcome: Mutex<Outcome>,
+    /// Its request is over, though its body may still be held by a connection that ends.
+    is_over: AtomicBool,
 }
 
 /// What may pass, counted from `base`.
@@ -90,7 +93,7 @@ struct Room {
 #[derive(Default)]
 struct Outcome {
     shortage: Option<Shortage>,
-    failure: Option<StoreError>,
+    failure: Option<TakeError>,
     /// Nobody else is refused before what this one holds is released.
     turn: Option<OwnedMutexGuard<()>>,
 }
@@ -103,7 +106,7 @@ impl Holds {
     }
 
     /// Reserves room. Where there is none, the hold has the shortage: whoever has released what it stands for drops it.
-    pub async fn take(self: &Arc<Self>, project: &Arc<Project>, wanted: Wanted) -> Result<Arc<Hold>, StoreError> {
+    pub async fn take(self: &Arc<Self>, project: &Arc<Project>, wanted: Wanted) -> Result<Arc<Hold>, TakeError> {
         let hold = Arc::new(Hold {
             holds: Arc::clone(self),
             project: Arc::clone(project),
@@ -115,7 +118,12 @@ impl Holds {
             room: Mutex::new(Room { step: FIRST_STEP, ..Room::default() }),
             asking: Turns::default(),
             outcome: Mutex::default(),
+            is_over: AtomicBool::new(false),
         });
+        // Two requests of one upload at once would each count as if they were alone.
+        if self.is_at_work(&hold.id) {
+            return Err(TakeError::AtWork);
+        }
         locked(&self.at_work).insert(hold.id.clone(), Arc::downgrade(&hold));
         let least = wanted.base.saturating_add(wanted.length.unwrap_or_default());
         let most = if wanted.length.is_some() { least } else { least.saturating_add(FIRST_STEP) };
@@ -133,6 +141,12 @@ impl Holds {
         if let Err(error) = self.store.run(move |store| async move { store.renew(&ids, now, until).await }).await {
             tracing::warn!(%error, "reservations were not renewed; it is tried again");
         }
+    }
+
+    /// Whether a request of this upload is under way here.
+    pub fn is_at_work(&self, id: &str) -> bool {
+        let hold = locked(&self.at_work).get(id).cloned();
+        hold.and_then(|hold| hold.upgrade()).is_some_and(|hold| !hold.is_over.load(Ordering::Acquire))
     }
 
     /// Somebody is at work at a journalled write that needs no room.
@@ -159,9 +173,33 @@ impl Holds {
 
     /// The project's other holds on this node.
     fn neighbours(&self, of: &Hold) -> Vec<Arc<Hold>> {
-        let holds = locked(&self.at_work);
-        let all = holds.values().filter_map(Weak::upgrade);
-        all.filter(|hold| hold.id != of.id && hold.project.id == of.project.id).collect()
+        // One that its owner lets go of this moment is dropped here, and needs the lock for that.
+        let all: Vec<Arc<Hold>> = locked(&self.at_work).values().filter_map(Weak::upgrade).collect();
+        all.into_iter().filter(|hold| hold.id != of.id && hold.project.id == of.project.id).collect()
+    }
+}
+
+/// Why room was not even asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// Another request of the same upload is under way.
+    #[error("another request of this upload is under way; send one after the other")]
+    AtWork,
+    /// A blob that must stay is being taken away this moment.
+    #[error("a blob that the manifest names is being taken away this moment; push it again")]
+    Unlinking,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<TakeError> for Refusal {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::AtWork => ProtocolError::new(ErrorCode::BlobUploadInvalid, error.to_string()).into(),
+            TakeError::Unlinking => Self::unavailable(error.to_string()),
+            TakeError::Store(error) => error.into(),
+        }
     }
 }
 
@@ -181,6 +219,11 @@ impl Hold {
     /// The upload's or the operation's id.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Its request is over: the next one of its upload may begin.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
     }
 
     /// Whether the number of bytes was known.
@@ -270,7 +313,7 @@ impl Hold {
         most: u64,
         pins: &[Digest],
         journal: Option<JournalEntry>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), TakeError> {
         let _order = self.asking.lock().await;
         let Err(first) = self.claim(least, most, pins, journal.clone()).await? else { return Ok(()) };
         // Nobody is refused while what is in the way may be given back.
@@ -304,7 +347,7 @@ impl Hold {
         at_most: u64,
         pins: &[Digest],
         journal: Option<JournalEntry>,
-    ) -> Result<Result<(), Shortage>, StoreError> {
+    ) -> Result<Result<(), Shortage>, TakeError> {
         let claim = Claim {
             id: self.id.clone(),
             project: self.project.id.clone(),
@@ -312,6 +355,7 @@ impl Hold {
             purpose: self.purpose,
             at_least,
             at_most,
+            now: self.holds.times().0,
             expires_at: self.holds.times().1,
             pins: pins.to_vec(),
             journal,
@@ -325,8 +369,7 @@ impl Hold {
                 Ok(Ok(()))
             }
             Admission::Refused(shortage) => Ok(Err(shortage)),
-            // Only digests are.
-            Admission::Busy => Err(StoreError::Unreadable("reservation: busy".to_owned())),
+            Admission::Busy => Err(TakeError::Unlinking),
         }
     }
 
@@ -363,12 +406,18 @@ impl Drop for Hold {
     }
 }
 
-/// Gives an upload up: what the upstream has of it goes, and so does the room that it had. What fails here expires by itself.
+/// Gives an upload up: what the upstream has of it goes, and so does the room that it had. Where the upstream does not answer
+/// for it, the upload keeps its room until the sweeper gives it up.
 pub async fn abandon(worker: &Worker, project: &Project, repository: &RepositoryName, session: &Session) {
     let scope = format!("repository:{}:pull,push,delete", project.upstream_name(repository));
     let call = Call::new(Method::DELETE, session.upstream.to_string(), scope);
-    if let Ok(answer) = worker.app.upstream.call(&worker.pool, call).await {
-        let _ = answer.whole().await;
+    let ended = match worker.app.upstream.call(&worker.pool, call).await {
+        Ok(answer) => answer.whole().await.is_ok_and(|(head, _)| !head.status.is_server_error()),
+        Err(_) => false,
+    };
+    if !ended {
+        tracing::warn!(project = %project.name, %repository, "an upload was not given up upstream; it is tried again");
+        return;
     }
     let id = session.upload.clone();
     if let Err(error) = worker.app.store.run(|store| async move { store.close_upload(&id).await }).await {

@@ -93,14 +93,20 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), S
     if app.store.maintenance().await?.is_some() {
         return Ok(());
     }
+    // What the upstream does not answer for keeps nothing else waiting.
     for upload in app.store.run(move |store| async move { store.ended_uploads(now, BATCH).await }).await? {
-        give_up(app, pool, upload).await?;
+        told(give_up(app, pool, upload).await);
     }
     // Whoever wrote a younger entry is likely still at work.
     let before = now.checked_sub(LEASE).unwrap_or(now);
     for entry in app.store.run(move |store| async move { store.unfinished(before).await }).await? {
-        finish::finish(app, pool, entry, now).await?;
-        app.holds.metrics.finished();
+        let id = [entry.id.clone()];
+        if told(finish::finish(app, pool, entry, now).await) {
+            app.holds.metrics.finished();
+        } else {
+            // Behind all others, so that it is not in their way for ever.
+            app.store.run(move |store| async move { store.renew(&id, now, now).await }).await?;
+        }
     }
     let (orphan_grace, unlink_grace) = {
         let settings = app.settings.load();
@@ -116,14 +122,22 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), S
     }
     // Elsewhere a blob may be one for all repositories: there it stays, unserved.
     if app.settings.load().config.upstream.isolation == Isolation::Repository {
-        let before = now.checked_sub(unlink_grace).unwrap_or(now);
-        let until = now.checked_add(UNLINKING).unwrap_or(now);
-        let take = move |store: Arc<dyn Store>| async move { store.take_unlinkable(before, now, until, BATCH).await };
-        for blob in app.store.run(take).await? {
-            unlink(app, pool, blob).await?;
+        for _ in 0..BATCH {
+            // One at a time: while it is taken, nobody can push it.
+            let now = Timestamp::now();
+            let before = now.checked_sub(unlink_grace).unwrap_or(now);
+            let until = now.checked_add(UNLINKING).unwrap_or(now);
+            let take = move |store: Arc<dyn Store>| async move { store.take_unlinkable(before, now, until, 1).await };
+            let Some(blob) = app.store.run(take).await?.pop() else { break };
+            told(unlink(app, pool, blob).await);
         }
     }
     Ok(())
+}
+
+/// Whether it was done; why not, is logged, and the next sweep tries again.
+fn told(result: Result<(), SweepError>) -> bool {
+    result.inspect_err(|error| tracing::warn!(%error, "something was not swept; it is tried again")).is_ok()
 }
 
 /// For the metrics.

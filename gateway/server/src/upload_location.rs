@@ -4,8 +4,9 @@
 use crate::app::random;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use portcullis_oci::RepositoryName;
+use http::header::{self, HeaderMap, HeaderValue};
 use portcullis_oci::route::SessionToken;
+use portcullis_oci::{ErrorCode, ProtocolError, RepositoryName};
 use portcullis_tenancy::key::SealKey;
 use portcullis_tenancy::{ProjectId, RobotId};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,34 @@ impl Session {
     pub fn belongs_to(&self, project: &ProjectId, repository: &RepositoryName, robot: &RobotId) -> bool {
         self.project == project.0 && *self.repository == *repository.as_str() && self.robot == robot.0
     }
+}
+
+impl Session {
+    /// A chunk that says where it belongs belongs where the upload has got to. Distribution 2.x does not look: it would put
+    /// any chunk at the end.
+    pub fn check_turn(&self, headers: &HeaderMap) -> Result<(), ProtocolError> {
+        let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let fits = first_and_last(range).is_some_and(|(first, last)| {
+            let chunk = last.checked_sub(first).and_then(|more| more.checked_add(1));
+            first == self.offset && chunk.is_some_and(|chunk| length.is_none_or(|length| length == chunk))
+        });
+        if fits && headers.get_all(header::CONTENT_RANGE).iter().count() == 1 {
+            return Ok(());
+        }
+        let message = format!(
+            "the chunk's Content-Range must be `{0}-<last>`, as long as its body: the upload has {0} bytes so far",
+            self.offset
+        );
+        Err(ProtocolError::new(ErrorCode::RangeInvalid, message))
+    }
+}
+
+/// `<first>-<last>`, in digits alone.
+pub fn first_and_last(range: &HeaderValue) -> Option<(u64, u64)> {
+    let (first, last) = range.to_str().ok()?.split_once('-')?;
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    Some((number(first)?, number(last)?))
 }
 
 /// Seals and opens locations.

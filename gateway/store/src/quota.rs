@@ -72,6 +72,11 @@ pub(crate) async fn maintenance(store: &SqlStore) -> Result<Option<Timestamp>> {
     Ok(store.optional(find, |row| row::optional_time(row, "maintenance_since")).await?.flatten())
 }
 
+pub(crate) async fn under_way(store: &SqlStore, since: Timestamp) -> Result<u64> {
+    let count = query("SELECT COUNT(*) AS entries FROM journal WHERE touched_at >= $1").bind(since.as_millisecond());
+    Ok(store.optional(count, |row| row::size(row, "entries")).await?.unwrap_or_default())
+}
+
 pub(crate) async fn set_maintenance(store: &SqlStore, since: Option<Timestamp>) -> Result<()> {
     let mut change = store.change().await?;
     let set = query("UPDATE house SET maintenance_since = $1").bind(since.map(Timestamp::as_millisecond));

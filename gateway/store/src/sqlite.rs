@@ -83,7 +83,7 @@ pub fn sqlite_file(url: &str) -> Option<PathBuf> {
     Some(sqlite.get_filename().to_owned())
 }
 
-/// Whether another process has a store's file open: then its log cannot be closed. Nothing in it is changed.
+/// Whether another process has a store's file open: then its log cannot be closed. What it holds is not changed.
 pub async fn is_in_use(path: &Path) -> bool {
     let url = format!("sqlite://{}", path.display());
     let exclusive = async {

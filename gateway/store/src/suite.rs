@@ -76,6 +76,7 @@ macro_rules! every_behaviour {
             quota::what_is_found_after_a_crash_counts_once_and_whatever_room_there_is
             quota::a_push_and_a_deletion_side_by_side_both_stay_in_the_journal
             quota::many_writes_at_once_are_all_there_and_one_that_is_given_up_takes_none_along
+            quota::what_may_not_stay_is_on_record_and_not_served
             quota::a_request_is_decided_once
             quota::maintenance_is_a_rule
             quota::any_interleaving_leaves_the_counters_at_the_sums

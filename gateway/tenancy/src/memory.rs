@@ -223,6 +223,9 @@ impl Store for MemoryStore {
     async fn maintenance(&self) -> Result<Option<Timestamp>> {
         unasked("maintenance")
     }
+    async fn under_way(&self, _: Timestamp) -> Result<u64> {
+        unasked("under_way")
+    }
     async fn set_maintenance(&self, _: Option<Timestamp>) -> Result<()> {
         unasked("set_maintenance")
     }
@@ -252,6 +255,9 @@ impl Store for MemoryStore {
     }
     async fn add_blob(&self, _: &StoredBlob, _: Charge<'_>) -> Result<Admission> {
         unasked("add_blob")
+    }
+    async fn disown(&self, _: &StoredBlob, _: &str) -> Result<()> {
+        unasked("disown")
     }
     async fn standing(&self, _: &ProjectId, _: &RepositoryName, _: &Digest) -> Result<Standing> {
         unasked("standing")

@@ -106,6 +106,8 @@ pub struct Claim {
     pub at_least: u64,
     /// What it may hold where there is room.
     pub at_most: u64,
+    /// Now.
+    pub now: Timestamp,
     /// When it is given up, if nobody renews it.
     pub expires_at: Timestamp,
     /// Blobs that a manifest names: for as long as the reservation lasts, none of them is uncharged or taken away.
@@ -281,7 +283,7 @@ pub async fn decide(store: &dyn Store, id: &str, decision: Decision) -> Result<Q
     match store.decide_quota_request(id, &decision).await {
         Ok(request) => Ok(request),
         Err(StoreError::Missing) => Err(TenancyError::NotFound(format!(
-            "no request `{id}` is pending: `portcullis quota requests --pending` shows those that are"
+            "no request `{id}` of a living project is pending: `portcullis quota requests --pending` shows those that are"
         ))),
         Err(error) => Err(error.into()),
     }

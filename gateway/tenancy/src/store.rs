@@ -134,6 +134,8 @@ pub trait Store: Send + Sync {
     async fn set_total(&self, cap: Option<u64>) -> Result<()>;
     /// Since when nothing is written upstream; none where it is.
     async fn maintenance(&self) -> Result<Option<Timestamp>>;
+    /// Writes to the upstream at which somebody has been seen at work since `since`.
+    async fn under_way(&self, since: Timestamp) -> Result<u64>;
     /// Begins or ends maintenance. It is a rule: the generation grows.
     async fn set_maintenance(&self, since: Option<Timestamp>) -> Result<()>;
     /// Keeps a request for a quota.
@@ -156,6 +158,9 @@ pub trait Store: Send + Sync {
 
     /// Records that the repository holds the blob, and charges it where the project was not charged with it.
     async fn add_blob(&self, blob: &StoredBlob, charge: Charge<'_>) -> Result<Admission>;
+    /// Records a blob that the upstream took and the project is not to be charged with, and ends its operation: it is not served,
+    /// and is taken away like any other that is not charged. Where the project is charged with it already, it is linked.
+    async fn disown(&self, blob: &StoredBlob, operation: &str) -> Result<()>;
     /// A blob's place in a repository.
     async fn standing(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<Standing>;
     /// Whether the repository holds the blob, charged or not.

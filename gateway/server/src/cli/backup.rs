@@ -53,14 +53,19 @@ pub(super) async fn restore(file: &Path, yes: bool, config: &Config) -> Result<A
         let _ = fs::remove_file(&beside);
         return Err(failed(file, &format!("it is no copy of a store: {error}")));
     }
-    if target.exists() && portcullis_store::is_in_use(&target).await {
-        let _ = fs::remove_file(&beside);
-        return Err(Failure::Refused(format!(
-            "{} is in use: stop every gateway and command on it, then run this again",
-            target.display()
-        )));
+    // Once more after the question: a gateway may have been started while it stood there.
+    for ask in [true, false] {
+        if target.exists() && portcullis_store::is_in_use(&target).await {
+            let _ = fs::remove_file(&beside);
+            return Err(Failure::Refused(format!(
+                "{} is in use: stop every gateway and command on it, then run this again",
+                target.display()
+            )));
+        }
+        if ask {
+            confirm(yes, &target)?;
+        }
     }
-    confirm(yes, &target)?;
     for left in ["-wal", "-shm"] {
         for path in [&target, &beside] {
             let mut name = path.clone().into_os_string();

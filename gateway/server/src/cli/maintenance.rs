@@ -3,6 +3,7 @@
 use super::output::{Answer, Failure};
 use super::session::Session;
 use super::show;
+use crate::quota::LEASE;
 use clap::Subcommand;
 use portcullis_tenancy::Store;
 use serde_json::json;
@@ -27,14 +28,16 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<Answer, F
     if since != before {
         session.store.set_maintenance(since).await?;
     }
+    let seen = session.now.checked_sub(LEASE).unwrap_or(session.now);
+    let under_way = session.store.under_way(seen).await?;
     let text = match since {
         Some(since) => format!(
-            "Maintenance is on since {}: within {} s every gateway answers pushes and deletions with 503, and those under way end. Next: wait that long, collect the upstream's garbage, then `portcullis maintenance off`.\n",
+            "Maintenance is on since {}: within {} s every gateway answers pushes and deletions with 503. Writes under way: {under_way}. Next: wait that long, and until `portcullis maintenance status` says 0; collect the upstream's garbage; then `portcullis maintenance off`.\n",
             show::minute(since),
             session.config.store.stale_max.as_secs()
         ),
         None => "Maintenance is off: pushes and deletions are taken.\n".to_owned(),
     };
-    let json = json!({ "maintenance": since.is_some(), "since": since.map(|since| since.to_string()) });
+    let json = json!({ "maintenance": since.is_some(), "writes_under_way": under_way, "since": since.map(|since| since.to_string()) });
     Ok(Answer::new(text, json))
 }

@@ -13,7 +13,7 @@ use crate::upstream::Call;
 use http::{Method, StatusCode, header};
 use portcullis_oci::manifest::Manifest;
 use portcullis_oci::route::UploadStart;
-use portcullis_oci::{Digest, Operation, RepositoryName};
+use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, RepositoryName};
 use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
 use portcullis_tenancy::quota::Purpose;
 use portcullis_tenancy::{Project, Store};
@@ -32,6 +32,12 @@ pub struct Room {
     pub hold: Arc<Hold>,
     /// Blobs that a manifest names and the ledger does not know, at the sizes that the upstream states.
     pub sizes: Vec<(Digest, u64)>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.hold.end();
+    }
 }
 
 impl Cleared {
@@ -88,6 +94,14 @@ impl Need<'_> {
     /// An upload's request: as long as it says, or nobody knows. `ends_as` is the blob that it is to become with it.
     async fn of_upload(&self, ends_as: Option<&Digest>, payload: &Payload) -> Result<Room, Refusal> {
         let session = self.granted.session();
+        if let Some(session) = session {
+            session.check_turn(&self.visit.head.headers)?;
+        }
+        // What came of a crash is found out by the digest, and an upstream may take bytes for one that it cannot compute.
+        if let Some(digest) = ends_as.filter(|digest| digest.verifier().is_none()) {
+            let message = format!("{digest} cannot be checked; name the blob by its sha256 or sha512");
+            return Err(ProtocolError::new(ErrorCode::DigestInvalid, message).into());
+        }
         let (id, base) = match session {
             Some(session) => (session.upload.clone(), session.offset),
             None => (operation_id(), 0),

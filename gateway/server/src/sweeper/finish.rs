@@ -72,21 +72,29 @@ impl Scene<'_> {
             Isolation::Repository => self.stated_size(&digest).await?,
             Isolation::Ledger => None,
         };
-        let Some(size) = size else { return self.release(entry).await };
+        let Some(size) = size else { return self.leave(entry).await };
         let (id, blob) = (entry.id.clone(), self.stored(&digest, size));
-        let charge = |store: Arc<dyn Store>| async move { store.add_blob(&blob, Charge::By(&id)).await };
-        match self.app.store.run(charge).await? {
-            Admission::Granted { .. } => Ok(()),
-            Admission::Busy => Ok(()),
-            Admission::Refused(_) => {
-                let delete = Operation::BlobDelete { repository: self.repository.clone(), digest };
-                let status = self.ask(Method::DELETE, &delete).await?;
-                if !status.is_success() && status != StatusCode::NOT_FOUND {
-                    return Err(odd(status, "the deletion of a blob that there is no room for"));
-                }
-                self.release(entry).await
+        // What a deleted project holds is on record until it is purged.
+        let is_deleted = self.project.deleted_at.is_some();
+        let charge = move |store: Arc<dyn Store>| async move {
+            let charge = if is_deleted { Charge::Found(&id) } else { Charge::By(&id) };
+            match store.add_blob(&blob, charge).await? {
+                // There is no room for it: it is not served, and goes like any other that is not charged.
+                Admission::Refused(_) => store.disown(&blob, &id).await,
+                // It is looked at again.
+                Admission::Granted { .. } | Admission::Busy => Ok(()),
             }
-        }
+        };
+        Ok(self.app.store.run(charge).await?)
+    }
+
+    /// The blob did not come. Its upload may still have bytes upstream: with its room it waits for its client, and is given up.
+    async fn leave(&self, entry: &JournalEntry) -> Result<(), SweepError> {
+        let id = entry.id.clone();
+        let leave = move |store: Arc<dyn Store>| async move {
+            if store.upload(&id).await?.is_some() { store.finish(&id).await } else { store.release(&id).await }
+        };
+        Ok(self.app.store.run(leave).await?)
     }
 
     /// What is there is recorded as it is there, and charged whatever room there is: it can be pulled.

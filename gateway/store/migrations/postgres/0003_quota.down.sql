@@ -23,7 +23,8 @@ DROP TABLE house;
 DROP INDEX manifest_by_digest;
 DROP INDEX blob_by_uncharging;
 DROP INDEX blob_by_orphanage;
--- The older version serves what is linked: what is not charged loses its links, so that it stays unseen.
+-- Where the gateway keeps repositories apart, the older version serves what is linked: what is not charged loses its links.
+-- Where the upstream does, it serves what is there: let the sweeper take away what is not charged (quota.unlink_grace_s) before.
 DELETE FROM link WHERE EXISTS (SELECT 1 FROM blob WHERE blob.project_id = link.project_id AND blob.digest = link.digest AND blob.uncharged_at IS NOT NULL);
 DELETE FROM blob WHERE uncharged_at IS NOT NULL;
 UPDATE blob SET orphan_since = NULL;

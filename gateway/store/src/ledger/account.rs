@@ -1,7 +1,7 @@
 //! A project's account. Whoever changes what a project is charged with holds its row from the first look to the commit: the
 //! counters are always the sums of the rows, and no two admissions count the same room.
 
-use super::{CHUNK, size};
+use super::{CHUNK, blob, size};
 use crate::row;
 use crate::sql::{SqlStore, Write, bounded};
 use portcullis_oci::{Digest, RepositoryName};
@@ -111,6 +111,10 @@ impl Ledger {
 
 pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission> {
     let mut ledger = Ledger::open(store, &claim.project, false).await?;
+    let named = blob::known(&mut ledger.write, &claim.project, &claim.pins).await?;
+    if named.values().any(|blob| blob.is_busy(claim.now)) {
+        return Ok(Admission::Busy);
+    }
     let have = query("SELECT bytes FROM reservation WHERE id = $1 AND project_id = $2");
     let have = have.bind(&*claim.id).bind(&*claim.project.0);
     let have = ledger.write.optional(have, |row| row::size(row, "bytes")).await?.unwrap_or_default();

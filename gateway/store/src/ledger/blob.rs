@@ -62,6 +62,24 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
     Ok(Admission::Granted { held: 0, account })
 }
 
+pub(crate) async fn disown(store: &SqlStore, blob: &StoredBlob, operation: &str) -> Result<()> {
+    let mut ledger = Ledger::open(store, &blob.project, true).await?;
+    let (now, digest) = (blob.at.as_millisecond(), blob.digest.as_str());
+    let put = query(
+        "INSERT INTO blob (project_id, digest, size, uncharged_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+    );
+    ledger.write.execute(put.bind(&*blob.project.0).bind(digest).bind(size(blob.size)?).bind(now)).await?;
+    let link = query(
+        "INSERT INTO link (project_id, repository, digest, linked_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+    );
+    ledger.write.execute(link.bind(&*blob.project.0).bind(blob.repository.as_str()).bind(digest).bind(now)).await?;
+    ledger.end_reservation(operation).await?;
+    for sql in ["DELETE FROM upload WHERE id = $1", BLOB_DONE] {
+        ledger.write.execute(query(sql).bind(operation)).await?;
+    }
+    ledger.commit().await.map(|_| ())
+}
+
 /// Puts a blob and its link down as charged. It waits for a manifest where none names it.
 pub(crate) async fn charge_one(write: &mut Write, blob: &StoredBlob) -> Result<()> {
     let put = query(

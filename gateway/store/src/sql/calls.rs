@@ -137,6 +137,9 @@ impl Store for SqlStore {
     async fn maintenance(&self) -> Result<Option<Timestamp>> {
         within(quota::maintenance(self)).await
     }
+    async fn under_way(&self, since: Timestamp) -> Result<u64> {
+        within(quota::under_way(self, since)).await
+    }
     async fn set_maintenance(&self, since: Option<Timestamp>) -> Result<()> {
         within(quota::set_maintenance(self, since)).await
     }
@@ -168,6 +171,9 @@ impl Store for SqlStore {
 
     async fn add_blob(&self, blob: &StoredBlob, charge: Charge<'_>) -> Result<Admission> {
         within(ledger::blob::add(self, blob, charge)).await
+    }
+    async fn disown(&self, blob: &StoredBlob, operation: &str) -> Result<()> {
+        within(ledger::blob::disown(self, blob, operation)).await
     }
     async fn standing(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<Standing> {
         within(ledger::blob::standing(self, project, repository, digest)).await

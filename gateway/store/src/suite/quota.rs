@@ -14,6 +14,7 @@ fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) -> Claim {
         purpose: Purpose::Upload,
         at_least,
         at_most,
+        now: at(0),
         expires_at: at(600),
         pins: Vec::new(),
         journal: None,
@@ -231,6 +232,8 @@ pub async fn what_is_taken_away_upstream_cannot_be_charged_meanwhile(nodes: Node
         hold(&*nodes.one, &acme.id, &repo("acme/app"), &digest("b"), 100, Some("none"), at(second)).await.unwrap()
     };
     assert_eq!(again(20).await, Admission::Busy);
+    let named = Claim { pins: vec![digest("b")], now: at(20), ..claim(&acme, "named", 1, 1) };
+    assert_eq!(nodes.one.reserve(&named).await.unwrap(), Admission::Busy);
     assert_eq!(push(&nodes, &image(&acme, "acme/app", "m", &["b"])).await, Admission::Busy);
     // Whoever was at it died: it may be charged again, and is not taken away any more.
     assert!(held(&again(71).await).is_some());
@@ -369,6 +372,29 @@ pub async fn many_writes_at_once_are_all_there_and_one_that_is_given_up_takes_no
     }
     let held = account(&nodes, &acme).await.reserved;
     assert!(held <= 1000 && held >= granted * 50 && held.is_multiple_of(50), "{granted} granted, {held} held");
+}
+
+pub async fn what_may_not_stay_is_on_record_and_not_served(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    let of = |repository: &str, blob: &str| StoredBlob {
+        project: acme.id.clone(),
+        repository: repo(repository),
+        digest: digest(blob),
+        size: 100,
+        at: at(1),
+    };
+    nodes.one.reserve(&claim(&acme, "refused", 100, 100)).await.unwrap();
+    nodes.one.disown(&of("acme/app", "new"), "refused").await.unwrap();
+    let now = account(&nodes, &acme).await;
+    assert_eq!((now.committed, now.reserved), (0, 0));
+    let standing = async |blob: &str| nodes.other.standing(&acme.id, &repo("acme/app"), &digest(blob)).await.unwrap();
+    assert_eq!(standing("new").await, Standing::Uncharged);
+    assert_eq!(nodes.one.take_unlinkable(at(2), at(2), at(9), 10).await.unwrap().len(), 1, "it is taken away");
+    // What the project is charged with stays what it is.
+    bring(&nodes, &acme, "acme/other", "paid").await;
+    nodes.one.disown(&of("acme/app", "paid"), "none").await.unwrap();
+    assert!(matches!(standing("paid").await, Standing::Held { .. }));
+    assert_eq!(account(&nodes, &acme).await.committed, 100);
 }
 
 pub async fn a_request_is_decided_once(nodes: Nodes) {

@@ -3,17 +3,16 @@
 use super::Errand;
 use super::mapping::{head, refusal};
 use crate::body::Body;
-use crate::config::Isolation;
 use crate::pipeline;
 use crate::pipeline::inspect::Payload;
 use crate::pipeline::respond::{self, Refusal};
-use crate::quota::{Counted, Hold, abandon, operation_id, soft_warning};
-use crate::upload_location::Session;
+use crate::quota::{Counted, Hold, TakeError, abandon, operation_id, soft_warning};
+use crate::upload_location::{self, Session};
 use crate::upstream::{Answer, Call, RequestBody, UpstreamError};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use portcullis_oci::route::UploadStart;
 use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, RepositoryName};
-use portcullis_tenancy::ledger::{Charge, Standing, StoredBlob, Upload};
+use portcullis_tenancy::ledger::{Charge, StoredBlob, Upload};
 use portcullis_tenancy::quota::Admission;
 use portcullis_tenancy::{Store, Timestamp};
 use std::sync::Arc;
@@ -51,11 +50,7 @@ async fn monolithic(errand: &Errand, digest: &Digest, payload: Payload) -> Resul
     let operation = Operation::UploadStart { repository: errand.repository.clone(), start: UploadStart::Session };
     let answer = errand.send(errand.call_to(Method::POST, operation.path_and_query(&errand.upstream_name))).await?;
     let (session, _) = opened(errand, answer).await?;
-    let result = end(errand, &session, digest, payload).await;
-    if result.is_err() {
-        errand.give_up(&session).await;
-    }
-    result
+    end(errand, &session, digest, payload).await
 }
 
 async fn mount(errand: &Errand, digest: &Digest, from: RepositoryName) -> Result<Response<Body>, Refusal> {
@@ -115,7 +110,6 @@ async fn opened(errand: &Errand, answer: Answer) -> Result<(Session, HeaderMap),
 pub async fn chunk(errand: &Errand, payload: Payload) -> Result<Response<Body>, Refusal> {
     let session = session(errand)?;
     let headers = &errand.visit.head.headers;
-    check_turn(headers, session.offset)?;
     let mut call = errand.call_to(Method::PATCH, session.upstream.to_string());
     for name in [header::CONTENT_RANGE, header::CONTENT_LENGTH] {
         if let Some(value) = headers.get(&name) {
@@ -158,31 +152,6 @@ async fn interrupted(errand: &Errand, session: &Session, taken: u64, error: Refu
     }
 }
 
-/// A chunk that says where it belongs belongs where the upload has got to. Distribution 2.x does not look: it would put
-/// any chunk at the end.
-fn check_turn(headers: &HeaderMap, offset: u64) -> Result<(), Refusal> {
-    let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(()) };
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let fits = first_and_last(range).is_some_and(|(first, last)| {
-        let chunk = last.checked_sub(first).and_then(|more| more.checked_add(1));
-        first == offset && chunk.is_some_and(|chunk| length.is_none_or(|length| length == chunk))
-    });
-    if fits && headers.get_all(header::CONTENT_RANGE).iter().count() == 1 {
-        return Ok(());
-    }
-    let message = format!(
-        "the chunk's Content-Range must be `{offset}-<last>`, as long as its body: the upload has {offset} bytes so far"
-    );
-    Err(ProtocolError::new(ErrorCode::RangeInvalid, message).into())
-}
-
-/// `<first>-<last>`, in digits alone.
-fn first_and_last(range: &HeaderValue) -> Option<(u64, u64)> {
-    let (first, last) = range.to_str().ok()?.split_once('-')?;
-    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-    Some((number(first)?, number(last)?))
-}
-
 /// GET: how far it has got.
 pub async fn status(errand: &Errand) -> Result<Response<Body>, Refusal> {
     let session = session(errand)?;
@@ -191,7 +160,8 @@ pub async fn status(errand: &Errand) -> Result<Response<Body>, Refusal> {
         return Err(refusal(errand, answer).await);
     }
     // `0-0` is an upload of one byte, or of none.
-    let told = answer.head.headers.get(header::RANGE).and_then(first_and_last).map_or(0, |(_, last)| last);
+    let told =
+        answer.head.headers.get(header::RANGE).and_then(upload_location::first_and_last).map_or(0, |(_, last)| last);
     let offset = if told == 0 { session.offset.min(1) } else { told.saturating_add(1) };
     went_on(errand, Session { offset, ..session.clone() }, answer, StatusCode::NO_CONTENT).await
 }
@@ -199,6 +169,9 @@ pub async fn status(errand: &Errand) -> Result<Response<Body>, Refusal> {
 /// DELETE: give it up.
 pub async fn cancel(errand: &Errand) -> Result<Response<Body>, Refusal> {
     let session = session(errand)?;
+    if errand.visit.worker.app.holds.is_at_work(&session.upload) {
+        return Err(TakeError::AtWork.into());
+    }
     let answer = errand.send(errand.call_to(Method::DELETE, session.upstream.to_string())).await?;
     if !answer.head.status.is_success() && answer.head.status != StatusCode::NOT_FOUND {
         return Err(refusal(errand, answer).await);
@@ -216,7 +189,6 @@ pub async fn finish(errand: &Errand, digest: &Digest, payload: Payload) -> Resul
 }
 
 async fn end(errand: &Errand, session: &Session, digest: &Digest, payload: Payload) -> Result<Response<Body>, Refusal> {
-    check_turn(&errand.visit.head.headers, session.offset)?;
     let separator = if session.upstream.contains('?') { '&' } else { '?' };
     let query = form_urlencoded::Serializer::new(String::new()).append_pair("digest", digest.as_str()).finish();
     let mut call = errand.call_to(Method::PUT, format!("{}{separator}{query}", session.upstream));
@@ -235,15 +207,16 @@ async fn end(errand: &Errand, session: &Session, digest: &Digest, payload: Paylo
         }
     };
     if answer.head.status != StatusCode::CREATED {
+        // It is no blob, and its bytes take up storage. What a failure of the upstream came to, the sweeper finds out.
         if answer.head.status.is_client_error() {
-            hold.release().await;
+            errand.give_up(session).await;
         }
         return Err(refusal(errand, answer).await);
     }
     answer.whole().await?;
     // The bytes may have taken long to come, and revocation beats the grace.
     if let Err(revoked) = pipeline::confirm(&errand.visit, &errand.granted).await {
-        errand.undo_blob(digest).await?;
+        errand.disown(digest).await?;
         return Err(revoked);
     }
     stored(errand, digest).await
@@ -251,14 +224,7 @@ async fn end(errand: &Errand, session: &Session, digest: &Digest, payload: Paylo
 
 /// The upstream holds the blob: that is written down, with the size that the upstream states, before the client hears of it.
 async fn stored(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refusal> {
-    let size = stated_size(errand, digest).await?;
-    let blob = StoredBlob {
-        project: errand.project.id.clone(),
-        repository: errand.repository.clone(),
-        digest: digest.clone(),
-        size,
-        at: Timestamp::now(),
-    };
+    let blob = arrived(errand, digest).await?;
     let id: Box<str> = errand.hold()?.id().into();
     let charge = |store: Arc<dyn Store>| async move { store.add_blob(&blob, Charge::By(&id)).await };
     let began = Instant::now();
@@ -268,7 +234,7 @@ async fn stored(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refu
         Admission::Granted { account, .. } => account,
         // It is more than was reserved: the upload was sent by two hands at once, or its reservation ran out.
         Admission::Refused(shortage) => {
-            errand.undo_blob(digest).await?;
+            errand.disown(digest).await?;
             return Err(Refusal::Quota(shortage.message(errand.project.name.as_str(), "upload")));
         }
         // Which of the two came last at the upstream nobody knows here: the journal has it still, and the sweeper looks.
@@ -281,6 +247,17 @@ async fn stored(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refu
     response.headers_mut().insert(header::LOCATION, value(&format!("/v2/{}/blobs/{digest}", errand.repository))?);
     response.headers_mut().insert(HeaderName::from_static("docker-content-digest"), value(digest.as_str())?);
     Ok(respond::with_warnings(response, soft_warning(&errand.project, &account).as_slice()))
+}
+
+/// A blob that the upstream has just taken.
+async fn arrived(errand: &Errand, digest: &Digest) -> Result<StoredBlob, Refusal> {
+    Ok(StoredBlob {
+        project: errand.project.id.clone(),
+        repository: errand.repository.clone(),
+        digest: digest.clone(),
+        size: stated_size(errand, digest).await?,
+        at: Timestamp::now(),
+    })
 }
 
 /// The size that the upstream states for a blob that it has just taken. It may lose sight of it for a moment while another
@@ -371,23 +348,11 @@ impl Errand {
         abandon(&self.visit.worker, &self.project, &self.repository, session).await;
     }
 
-    /// The upstream took a blob that may not stay: it goes again, unless it was there before, or others may share it. Then nobody
-    /// is served it, because it is not on record.
-    async fn undo_blob(&self, digest: &Digest) -> Result<(), Refusal> {
+    /// The upstream took a blob that may not stay: nobody is served it, and it goes like any other that is not charged.
+    async fn disown(&self, digest: &Digest) -> Result<(), Refusal> {
+        let (blob, id): (_, Box<str>) = (arrived(self, digest).await?, self.hold()?.id().into());
         let store = &self.visit.worker.app.store;
-        if self.visit.settings.config.upstream.isolation == Isolation::Repository
-            && store.standing(&self.project.id, &self.repository, digest).await? == Standing::Unknown
-        {
-            let operation = Operation::BlobDelete { repository: self.repository.clone(), digest: digest.clone() };
-            let call = self.call_to(Method::DELETE, operation.path_and_query(&self.upstream_name));
-            let status = self.send(call).await?.whole().await?.0.status;
-            if !status.is_success() && status != StatusCode::NOT_FOUND {
-                // The journal has it still: the sweeper counts it, so that it is not free.
-                return Err(Refusal::UpstreamStatus { status, retry_after: None });
-            }
-        }
-        self.hold()?.release().await;
-        Ok(())
+        Ok(store.run(|store| async move { store.disown(&blob, &id).await }).await?)
     }
 }
 
