@@ -98,6 +98,12 @@ async fn the_schema_can_be_rolled_back_and_brought_up_again(url: &str, migration
     an_upgrade_counts_what_is_there(url, migrations, store).await;
 }
 
+/// Words in the place of digests.
+fn with_digests(sql: &str) -> String {
+    let words = [("NAMED", "1"), ("ORPHAN", "2"), ("MANIFEST", "3")];
+    words.iter().fold(sql.to_owned(), |sql, (word, digit)| sql.replace(word, &format!("sha256:{}", digit.repeat(64))))
+}
+
 /// From the schema before the ledger counted, and back to it, with content.
 async fn an_upgrade_counts_what_is_there(url: &str, migrations: &sqlx::migrate::Migrator, store: crate::SqlStore) {
     const BEFORE: i64 = 2;
@@ -106,16 +112,16 @@ async fn an_upgrade_counts_what_is_there(url: &str, migrations: &sqlx::migrate::
     migrations.undo(&pool, BEFORE).await.unwrap();
     for sql in [
         "INSERT INTO project (id, name, upstream_prefix, public, created_at) VALUES ('p', 'acme', 'acme', 0, 1)",
-        "INSERT INTO blob (project_id, digest, size) VALUES ('p', 'sha256:named', 70), ('p', 'sha256:orphan', 30)",
-        "INSERT INTO link (project_id, repository, digest, linked_at) VALUES ('p', 'acme/app', 'sha256:named', 1)",
+        "INSERT INTO blob (project_id, digest, size) VALUES ('p', 'NAMED', 70), ('p', 'ORPHAN', 30)",
+        "INSERT INTO link (project_id, repository, digest, linked_at) VALUES ('p', 'acme/app', 'NAMED', 1)",
         "INSERT INTO manifest (project_id, repository, digest, media_type, size, annotations, pushed_at, pushed_by) \
-         VALUES ('p', 'acme/app', 'sha256:m', 't', 5, '[]', 1, 'x'), ('p', 'acme/copy', 'sha256:m', 't', 5, '[]', 1, 'x')",
+         VALUES ('p', 'acme/app', 'MANIFEST', 't', 5, '[]', 1, 'x'), ('p', 'acme/copy', 'MANIFEST', 't', 5, '[]', 1, 'x')",
         "INSERT INTO manifest_reference (project_id, repository, manifest_digest, position, kind, digest, media_type, size) \
-         VALUES ('p', 'acme/app', 'sha256:m', 0, 'layer', 'sha256:named', 't', 1)",
+         VALUES ('p', 'acme/app', 'MANIFEST', 0, 'layer', 'NAMED', 't', 1)",
         "INSERT INTO journal (id, project_id, repository, step, tag, digest, started_at) \
-         VALUES ('j', 'p', 'acme/app', 'delete-tag', 'old', 'sha256:m', 1)",
+         VALUES ('j', 'p', 'acme/app', 'delete-tag', 'old', 'MANIFEST', 1)",
     ] {
-        sqlx::query(sql).execute(&pool).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(with_digests(sql))).execute(&pool).await.unwrap();
     }
     pool.close().await;
 
@@ -124,7 +130,8 @@ async fn an_upgrade_counts_what_is_there(url: &str, migrations: &sqlx::migrate::
     assert_eq!(store.recount(&project, false).await.unwrap(), (105, 105));
     let breakdown = store.breakdown(&project, 10).await.unwrap();
     assert_eq!(breakdown.reclaimable, 30, "what no manifest names waits from now on");
-    store.execute(sqlx::query("UPDATE blob SET uncharged_at = 1 WHERE digest = 'sha256:named'")).await.unwrap();
+    let uncharge = with_digests("UPDATE blob SET uncharged_at = 1 WHERE digest = 'NAMED'");
+    store.execute(sqlx::query(sqlx::AssertSqlSafe(uncharge))).await.unwrap();
     store.close().await;
 
     let pool = sqlx::AnyPool::connect(url).await.unwrap();
