@@ -9,6 +9,7 @@ pub use metrics::QuotaMetrics;
 
 use crate::app::{Worker, random};
 use crate::pipeline::respond::Refusal;
+use crate::tag_lock;
 use crate::upload_location::Session;
 use crate::upstream::Call;
 use http::Method;
@@ -62,6 +63,8 @@ pub struct Wanted {
     pub pins: Vec<Digest>,
     /// Written down along with it.
     pub journal: Option<JournalEntry>,
+    /// Whether the tags in the journal are to be locked along with it, by its id.
+    pub locks_tags: bool,
 }
 
 /// Room for one upload's request, or for one operation.
@@ -73,6 +76,7 @@ pub struct Hold {
     purpose: Purpose,
     base: u64,
     is_exact: bool,
+    locks_tags: bool,
     room: Mutex<Room>,
     /// Held over each question to the store, so that its answers come in their order.
     asking: Turns<()>,
@@ -91,6 +95,8 @@ struct Room {
 struct Outcome {
     shortage: Option<Shortage>,
     failure: Option<StoreError>,
+    /// Its tags are locked.
+    locked: bool,
     /// Nobody else is refused before what this one holds is released.
     turn: Option<OwnedMutexGuard<()>>,
 }
@@ -112,6 +118,7 @@ impl Holds {
             purpose: wanted.purpose,
             base: wanted.base,
             is_exact: wanted.length.is_some(),
+            locks_tags: wanted.locks_tags,
             room: Mutex::new(Room { step: FIRST_STEP, ..Room::default() }),
             asking: Turns::default(),
             outcome: Mutex::default(),
@@ -193,6 +200,11 @@ impl Hold {
     /// Whether the number of bytes was known.
     pub fn is_exact(&self) -> bool {
         self.is_exact
+    }
+
+    /// Whether the tags in its journal were free, and are locked by its id.
+    pub fn has_locked(&self) -> bool {
+        locked(&self.outcome).locked
     }
 
     /// Why there was no room, or why nobody could tell.
@@ -329,13 +341,15 @@ impl Hold {
             expires_at: self.holds.times().1,
             pins: pins.to_vec(),
             journal,
+            lock_until: self.locks_tags.then(tag_lock::lease),
         };
         let began = Instant::now();
         let admission = self.holds.store.run(move |store| async move { store.reserve(&claim).await }).await?;
         self.holds.metrics.took("reserve", began);
         match admission {
-            Admission::Granted { held, .. } => {
+            Admission::Granted { held, locked: has_locked, .. } => {
                 locked(&self.room).allowed = held.saturating_sub(self.base);
+                locked(&self.outcome).locked |= has_locked;
                 Ok(Ok(()))
             }
             Admission::Refused(shortage) => Ok(Err(shortage)),
