@@ -9,6 +9,7 @@ pub use metrics::QuotaMetrics;
 
 use crate::app::{Worker, random};
 use crate::pipeline::respond::Refusal;
+use crate::tag_lock;
 use crate::upload_location::Session;
 use crate::upstream::Call;
 use http::Method;
@@ -63,6 +64,8 @@ pub struct Wanted {
     pub pins: Vec<Digest>,
     /// Written down along with it.
     pub journal: Option<JournalEntry>,
+    /// Whether the tags in the journal are to be locked along with it, by its id.
+    pub locks_tags: bool,
 }
 
 /// Room for one upload's request, or for one operation.
@@ -74,6 +77,7 @@ pub struct Hold {
     purpose: Purpose,
     base: u64,
     is_exact: bool,
+    locks_tags: bool,
     room: Mutex<Room>,
     /// Held over each question to the store, so that its answers come in their order.
     asking: Turns<()>,
@@ -94,6 +98,8 @@ struct Room {
 struct Outcome {
     shortage: Option<Shortage>,
     failure: Option<TakeError>,
+    /// Its tags are locked.
+    locked: bool,
     /// Nobody else is refused before what this one holds is released.
     turn: Option<OwnedMutexGuard<()>>,
 }
@@ -115,6 +121,7 @@ impl Holds {
             purpose: wanted.purpose,
             base: wanted.base,
             is_exact: wanted.length.is_some(),
+            locks_tags: wanted.locks_tags,
             room: Mutex::new(Room { step: FIRST_STEP, ..Room::default() }),
             asking: Turns::default(),
             outcome: Mutex::default(),
@@ -126,7 +133,8 @@ impl Holds {
         }
         locked(&self.at_work).insert(hold.id.clone(), Arc::downgrade(&hold));
         let least = wanted.base.saturating_add(wanted.length.unwrap_or_default());
-        let most = if wanted.length.is_some() { least } else { least.saturating_add(FIRST_STEP) };
+        let takes_ahead = wanted.length.is_none() && !self.is_scarce(&project.id);
+        let most = if takes_ahead { least.saturating_add(FIRST_STEP) } else { least };
         hold.ask(least, most, &wanted.pins, wanted.journal).await?;
         Ok(hold)
     }
@@ -158,6 +166,12 @@ impl Holds {
     fn times(&self) -> (Timestamp, Timestamp) {
         let now = Timestamp::now();
         (now, now.checked_add(self.life).unwrap_or(now))
+    }
+
+    /// Whether somebody of the project's is looking for room that others took ahead.
+    fn is_scarce(&self, project: &ProjectId) -> bool {
+        let turn = locked(&self.turns).get(project).and_then(Weak::upgrade);
+        turn.is_some_and(|turn| turn.try_lock().is_err())
     }
 
     fn turn(&self, project: &ProjectId) -> Arc<Turns<()>> {
@@ -231,6 +245,11 @@ impl Hold {
         self.is_exact
     }
 
+    /// Whether the tags in its journal were free, and are locked by its id.
+    pub fn has_locked(&self) -> bool {
+        locked(&self.outcome).locked
+    }
+
     /// Why there was no room, or why nobody could tell.
     pub fn refusal(&self) -> Option<Refusal> {
         let mut outcome = locked(&self.outcome);
@@ -295,9 +314,13 @@ impl Hold {
 
     /// Asks for room for so many bytes more than have passed; zero is whatever there is.
     async fn grow(&self, bytes: u64) {
+        let is_scarce = self.holds.is_scarce(&self.project.id);
+        if is_scarce && bytes == 0 {
+            return;
+        }
         let (least, most) = {
             let mut room = locked(&self.room);
-            room.step = room.step.saturating_mul(2).min(LONGEST_STEP);
+            room.step = if is_scarce { 0 } else { room.step.max(FIRST_STEP / 2).saturating_mul(2).min(LONGEST_STEP) };
             let reached = self.base.saturating_add(room.passed);
             let least = if bytes == 0 { 0 } else { reached.saturating_add(bytes) };
             (least, self.base.saturating_add(room.allowed).max(least).saturating_add(room.step))
@@ -316,19 +339,22 @@ impl Hold {
     ) -> Result<(), TakeError> {
         let _order = self.asking.lock().await;
         let Err(first) = self.claim(least, most, pins, journal.clone()).await? else { return Ok(()) };
-        // Nobody is refused while what is in the way may be given back.
-        for neighbour in self.holds.neighbours(self) {
-            neighbour.give_back_spare().await;
-        }
+        // Nobody is refused while what is in the way may be given back, and from here on nobody takes any ahead.
         let turn = self.holds.turn(&self.project.id).lock_owned().await;
         let mut shortage = first;
         for pause in [Duration::ZERO].into_iter().chain(SECOND_LOOKS) {
-            // What is reserved here and now is in use; another node's, or what a client left behind, may be on its way back.
-            let here: u64 = self.holds.neighbours(self).iter().map(|neighbour| neighbour.held()).sum();
-            if !pause.is_zero() && shortage.account.reserved <= here.saturating_add(self.held()) {
+            // What is reserved here and now is in use; another node's, or what a client left behind, may be on its way back, and
+            // so may what a neighbour was asking for just now.
+            let neighbours = self.holds.neighbours(self);
+            let here: u64 = neighbours.iter().map(|neighbour| neighbour.held()).sum();
+            let is_in_use = neighbours.iter().all(|neighbour| neighbour.spare() == 0);
+            if !pause.is_zero() && is_in_use && shortage.account.reserved <= here.saturating_add(self.held()) {
                 break;
             }
             sleep(pause).await;
+            for neighbour in neighbours {
+                neighbour.give_back_spare().await;
+            }
             match self.claim(least, most, pins, journal.clone()).await? {
                 Ok(()) => return Ok(()),
                 Err(still) => shortage = still,
@@ -359,13 +385,15 @@ impl Hold {
             expires_at: self.holds.times().1,
             pins: pins.to_vec(),
             journal,
+            lock_until: self.locks_tags.then(tag_lock::lease),
         };
         let began = Instant::now();
         let admission = self.holds.store.run(move |store| async move { store.reserve(&claim).await }).await?;
         self.holds.metrics.took("reserve", began);
         match admission {
-            Admission::Granted { held, .. } => {
+            Admission::Granted { held, locked: has_locked, .. } => {
                 locked(&self.room).allowed = held.saturating_sub(self.base);
+                locked(&self.outcome).locked |= has_locked;
                 Ok(Ok(()))
             }
             Admission::Refused(shortage) => Ok(Err(shortage)),
@@ -375,6 +403,15 @@ impl Hold {
 
     fn held(&self) -> u64 {
         self.base.saturating_add(locked(&self.room).allowed)
+    }
+
+    /// What was taken ahead and has not been used.
+    fn spare(&self) -> u64 {
+        if self.is_exact {
+            return 0;
+        }
+        let room = locked(&self.room);
+        room.allowed.saturating_sub(room.passed)
     }
 
     /// Gives back what was taken ahead and has not been used. Whoever is asking the store this moment keeps what he has.

@@ -24,6 +24,14 @@ pub struct TagLocks {
     renewal: JoinHandle<()>,
     /// Dropped, it ends the renewal after the one that is under way.
     renewing: Option<oneshot::Sender<()>>,
+    /// When they were taken along with a reservation, by whose id: then what ends it gives them back.
+    claimed: Option<Instant>,
+}
+
+/// Until when a lock is held that is taken now.
+pub fn lease() -> Timestamp {
+    let now = Timestamp::now();
+    now.checked_add(LEASE).unwrap_or(now)
 }
 
 /// One owner's locks.
@@ -67,14 +75,42 @@ impl TagLocks {
             let _ = locks.give_back().await;
             return Err(error);
         }
+        Ok(Self::held(locks, None))
+    }
+
+    /// The locks that were taken along with a reservation, by its id.
+    pub fn claimed(
+        store: &Arc<CachedStore>,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        mut tags: Vec<Tag>,
+        id: &str,
+    ) -> Self {
+        tags.sort();
+        tags.dedup();
+        let (store, project, repository) = (Arc::clone(store), project.clone(), repository.clone());
+        Self::held(Arc::new(Locks { store, project, repository, owner: id.into(), tags }), Some(Instant::now()))
+    }
+
+    fn held(locks: Arc<Locks>, claimed: Option<Instant>) -> Self {
         let (renewing, over) = oneshot::channel();
         let renewal = tokio::spawn(Arc::clone(&locks).renew(over));
-        Ok(Self { locks, renewal, renewing: Some(renewing) })
+        Self { locks, renewal, renewing: Some(renewing), claimed }
     }
 
     /// Whether the lock on this tag is among them.
     pub fn holds(&self, tag: &Tag) -> bool {
         self.locks.tags.binary_search(tag).is_ok()
+    }
+
+    /// What was done under them is on record, and its reservation has ended.
+    pub async fn end(mut self) {
+        // A renewal beside the end of the reservation may have taken back what that gave back.
+        if self.claimed.is_some_and(|since| since.elapsed() < RENEW_EVERY) {
+            self.renewing = None;
+            return;
+        }
+        self.release().await;
     }
 
     /// Gives all locks back. What was done under them is done: where the store fails now, they run out.
@@ -121,8 +157,7 @@ impl Locks {
     async fn take_one(&self, tag: &Tag) -> Result<bool, StoreError> {
         let (project, repository, owner, tag) =
             (self.project.clone(), self.repository.clone(), self.owner.clone(), tag.clone());
-        let now = Timestamp::now();
-        let until = now.checked_add(LEASE).unwrap_or(now);
+        let (now, until) = (Timestamp::now(), lease());
         let take = move |store: Arc<dyn Store>| async move {
             store.lock_tag(&project, &repository, &tag, &owner, now, until).await
         };

@@ -3,12 +3,19 @@
 //! sees what those before it have written: one after another, as without it, at the price of one flush for all.
 
 use crate::sql::{DEADLINE, failed, failure};
+use crate::together::Joined;
 use portcullis_tenancy::store::Result;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, AnyPool, Transaction, query};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+
+/// What goes before a member's first statement. All have the one name, and none is left when the next one comes: where there is
+/// none, going back to it fails, and never goes back to somebody else's.
+const MARK: &str = "SAVEPOINT member";
+/// What comes after its last one.
+pub(crate) const RELEASE: &str = "RELEASE member";
 
 /// A lot was undone, and this write with it.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +26,7 @@ struct Undone(String);
 pub(crate) struct Queue {
     pool: AnyPool,
     begin: &'static str,
+    joined: Joined,
     lot: Arc<Mutex<Option<Lot>>>,
 }
 
@@ -38,12 +46,14 @@ pub(crate) struct Member {
     queue: Arc<Queue>,
     /// None once it is over.
     turn: Option<OwnedMutexGuard<Option<Lot>>>,
+    /// Its savepoint has been asked for.
+    is_marked: bool,
 }
 
 impl Queue {
     /// A queue whose transactions begin like this.
-    pub(crate) fn new(pool: AnyPool, begin: &'static str) -> Arc<Self> {
-        Arc::new(Self { pool, begin, lot: Arc::default() })
+    pub(crate) fn new(pool: AnyPool, begin: &'static str, joined: Joined) -> Arc<Self> {
+        Arc::new(Self { pool, begin, joined, lot: Arc::default() })
     }
 
     /// Waits for its turn.
@@ -60,11 +70,7 @@ impl Queue {
             let tx = self.pool.begin_with(self.begin).await.map_err(failed)?;
             *turn = Some(Lot { tx, members: Vec::new(), is_torn: false, is_ending: false });
         }
-        let mut member = Member { queue: Arc::clone(self), turn: Some(turn) };
-        let lot = member.lot()?;
-        lot.is_torn = true;
-        query("SAVEPOINT member").execute(&mut *lot.tx).await.map_err(failed)?;
-        Ok(member)
+        Ok(Member { queue: Arc::clone(self), turn: Some(turn), is_marked: false })
     }
 
     /// Ends the lot, once all have had their turn who waited for it.
@@ -91,8 +97,9 @@ impl Lot {
     /// Undoes what the last member left behind.
     async fn mend(&mut self) -> sqlx::Result<()> {
         if self.is_torn {
+            // Where the savepoint was not reached, or the database has undone all by itself, there is none, and this fails.
             query("ROLLBACK TO member").execute(&mut *self.tx).await?;
-            query("RELEASE member").execute(&mut *self.tx).await?;
+            query(RELEASE).execute(&mut *self.tx).await?;
             self.is_torn = false;
         }
         Ok(())
@@ -101,15 +108,41 @@ impl Lot {
 
 impl Member {
     /// The connection, for statements.
-    pub(crate) fn connection(&mut self) -> Result<&mut AnyConnection> {
+    pub(crate) async fn connection(&mut self) -> Result<&mut AnyConnection> {
+        if let Some(mark) = self.mark()? {
+            query(mark).execute(&mut *self.lot()?.tx).await.map_err(failed)?;
+        }
         Ok(&mut self.lot()?.tx)
+    }
+
+    /// What has to go before its first statement. From here on it is undone where it does not come to its end.
+    pub(crate) fn mark(&mut self) -> Result<Option<&'static str>> {
+        self.lot()?.is_torn = true;
+        Ok((!std::mem::replace(&mut self.is_marked, true)).then_some(MARK))
+    }
+
+    /// The connection for a first statement that has the mark before it.
+    pub(crate) fn marked(&mut self) -> Result<&mut AnyConnection> {
+        Ok(&mut self.lot()?.tx)
+    }
+
+    /// How several statements go to it at once.
+    pub(crate) fn joined(&self) -> Joined {
+        self.queue.joined
     }
 
     /// Makes it durable, together with others.
     pub(crate) async fn commit(mut self) -> Result<()> {
+        if self.is_marked {
+            query(RELEASE).execute(&mut *self.lot()?.tx).await.map_err(failed)?;
+        }
+        self.commit_released().await
+    }
+
+    /// The same where [`RELEASE`] was its last statement.
+    pub(crate) async fn commit_released(mut self) -> Result<()> {
         let (told, outcome) = oneshot::channel();
         let lot = self.lot()?;
-        query("RELEASE member").execute(&mut *lot.tx).await.map_err(failed)?;
         lot.is_torn = false;
         lot.members.push(told);
         drop(self);

@@ -1,7 +1,7 @@
 //! What keeps writes to the upstream in order: the lock on a tag, and the journal of writes in several steps.
 
 use crate::row;
-use crate::sql::{SqlStore, Write};
+use crate::sql::{Query, SqlStore, Write};
 use portcullis_oci::{Digest, RepositoryName, Tag};
 use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
 use portcullis_tenancy::store::Result;
@@ -22,18 +22,7 @@ pub(crate) async fn lock_tag(
     now: Timestamp,
     until: Timestamp,
 ) -> Result<bool> {
-    let take = query(
-        "INSERT INTO tag_lock (project_id, repository, tag, owner, expires_at) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (project_id, repository, tag) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at \
-         WHERE tag_lock.expires_at <= $6 OR tag_lock.owner = excluded.owner",
-    )
-    .bind(&*project.0)
-    .bind(repository.as_str())
-    .bind(tag.as_str())
-    .bind(owner)
-    .bind(until.as_millisecond())
-    .bind(now.as_millisecond());
-    Ok(store.execute(take).await? == 1)
+    Ok(store.execute(lock(project, repository, tag, owner, now, until)).await? == 1)
 }
 
 pub(crate) async fn unlock_tag(
@@ -43,21 +32,59 @@ pub(crate) async fn unlock_tag(
     tag: &Tag,
     owner: &str,
 ) -> Result<()> {
+    store.execute(unlock(project, repository, tag, owner)).await.map(|_| ())
+}
+
+/// Changes one row where the lock was had.
+fn lock<'q>(
+    project: &'q ProjectId,
+    repository: &'q RepositoryName,
+    tag: &'q Tag,
+    owner: &'q str,
+    now: Timestamp,
+    until: Timestamp,
+) -> Query<'q> {
+    let take = query(
+        "INSERT INTO tag_lock (project_id, repository, tag, owner, expires_at) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (project_id, repository, tag) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at \
+         WHERE tag_lock.expires_at <= $6 OR tag_lock.owner = excluded.owner",
+    );
+    let take = take.bind(&*project.0).bind(repository.as_str()).bind(tag.as_str()).bind(owner);
+    take.bind(until.as_millisecond()).bind(now.as_millisecond())
+}
+
+/// Gives a lock back.
+pub(crate) fn unlock<'q>(
+    project: &'q ProjectId,
+    repository: &'q RepositoryName,
+    tag: &'q Tag,
+    owner: &'q str,
+) -> Query<'q> {
     let give_back = query("DELETE FROM tag_lock WHERE project_id = $1 AND repository = $2 AND tag = $3 AND owner = $4");
-    store
-        .execute(give_back.bind(&*project.0).bind(repository.as_str()).bind(tag.as_str()).bind(owner))
-        .await
-        .map(|_| ())
+    give_back.bind(&*project.0).bind(repository.as_str()).bind(tag.as_str()).bind(owner)
+}
+
+/// Locks the tags of a manifest that is written down, by the entry's own id; all of them, or none.
+pub(crate) async fn lock_tags(write: &mut Write, entry: &JournalEntry, until: Timestamp) -> Result<bool> {
+    let JournalStep::PutManifest { tags, .. } = &entry.step else { return Ok(false) };
+    for (place, tag) in tags.iter().enumerate() {
+        let lock = lock(&entry.project, &entry.repository, tag, &entry.id, entry.started_at, until);
+        if write.execute(lock).await? == 0 {
+            for taken in tags.iter().take(place) {
+                write.execute(unlock(&entry.project, &entry.repository, taken, &entry.id)).await?;
+            }
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 pub(crate) async fn begin(store: &SqlStore, entry: &JournalEntry) -> Result<()> {
-    let mut write = store.write().await?;
-    write_down(&mut write, entry).await?;
-    write.commit().await
+    store.execute(note(entry)).await.map(|_| ())
 }
 
-/// Writes an entry down as a part of something larger.
-pub(crate) async fn write_down(write: &mut Write, entry: &JournalEntry) -> Result<()> {
+/// Writes an entry down, as a part of something larger.
+pub(crate) fn note(entry: &JournalEntry) -> Query<'_> {
     let (step, tag, digest) = match &entry.step {
         JournalStep::DeleteTag { tag, throwaway } => ("delete-tag", Some(tag.to_string()), throwaway),
         JournalStep::PutBlob { digest } => ("put-blob", None, digest),
@@ -69,7 +96,7 @@ pub(crate) async fn write_down(write: &mut Write, entry: &JournalEntry) -> Resul
         JournalStep::DeleteBlob { digest } => ("delete-blob", None, digest),
     };
     // An upload may end more than once: the last end counts.
-    let put = query(
+    query(
         "INSERT INTO journal (id, project_id, repository, step, tag, digest, actor, started_at, touched_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (id) DO UPDATE SET digest = excluded.digest, touched_at = excluded.touched_at",
     )
@@ -80,8 +107,7 @@ pub(crate) async fn write_down(write: &mut Write, entry: &JournalEntry) -> Resul
     .bind(tag)
     .bind(digest.as_str())
     .bind(&*entry.actor)
-    .bind(entry.started_at.as_millisecond());
-    write.execute(put).await.map(|_| ())
+    .bind(entry.started_at.as_millisecond())
 }
 
 /// `$1` is done and on record. Where a push and a deletion of one thing were under way side by side, nobody here knows which of

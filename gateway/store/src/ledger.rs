@@ -16,6 +16,8 @@ use std::fmt::Write as _;
 
 /// Values that one statement takes; both databases allow 32 766.
 const CHUNK: usize = 500;
+/// A statement whose text differs with the number of its values is kept prepared for so many: most images name no more.
+const FEW: usize = 8;
 
 /// Which of these digests the table has no row for in this repository.
 pub(crate) async fn missing(

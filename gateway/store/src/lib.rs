@@ -20,6 +20,7 @@ mod sqlite;
 pub mod suite;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use cached::CachedStore;
 pub use sql::{OpenError, SqlStore, open};

@@ -4,7 +4,8 @@
 
 mod calls;
 
-use crate::gather::{Member, Queue};
+use crate::gather::{Member, Queue, RELEASE};
+use crate::together::{Joined, together};
 use crate::{postgres, row, sqlite};
 use futures_util::TryStreamExt;
 use portcullis_tenancy::store::Result;
@@ -106,7 +107,7 @@ pub async fn open(url: &str, max_connections: u32) -> Result<SqlStore> {
             Some("sqlite") => {
                 let pool = sqlite::open(url, options).await?;
                 // A deferred transaction that wants to write after it has read fails where another has written meanwhile.
-                let queue = Queue::new(pool.clone(), "BEGIN IMMEDIATE");
+                let queue = Queue::new(pool.clone(), "BEGIN IMMEDIATE", Joined::Listed);
                 Ok(SqlStore { pool, queues: Queues::One(queue) })
             }
             Some("postgres" | "postgresql") => {
@@ -188,7 +189,7 @@ impl SqlStore {
             let mut queues = queues.lock().unwrap_or_else(PoisonError::into_inner);
             let known = queues.get(project).and_then(Weak::upgrade);
             known.unwrap_or_else(|| {
-                let queue = Queue::new(self.pool.clone(), "BEGIN");
+                let queue = Queue::new(self.pool.clone(), "BEGIN", Joined::Within);
                 queues.retain(|_, queue| queue.strong_count() > 0);
                 queues.insert(project.clone(), Arc::downgrade(&queue));
                 queue
@@ -255,7 +256,16 @@ enum Inner {
 impl Write {
     /// Runs a statement; returns how many rows it changed.
     pub(crate) async fn execute(&mut self, query: Query<'_>) -> Result<u64> {
-        Ok(query.execute(self.connection()?).await.map_err(failed)?.rows_affected())
+        Ok(query.execute(self.connection().await?).await.map_err(failed)?.rows_affected())
+    }
+
+    /// Runs statements in one go, of which none needs what another one does, and no two change one row.
+    pub(crate) async fn together(&mut self, statements: Vec<Query<'_>>) -> Result<()> {
+        if statements.is_empty() {
+            return Ok(());
+        }
+        let all = together(statements, self.joined())?;
+        self.execute(all).await.map(|_| ())
     }
 
     /// Runs a statement that must find its row.
@@ -272,12 +282,36 @@ impl Write {
         query: Query<'_>,
         read: impl Fn(&AnyRow) -> Result<T>,
     ) -> Result<Option<T>> {
-        query.fetch_optional(self.connection()?).await.map_err(failed)?.as_ref().map(read).transpose()
+        if self.joined() == Joined::Listed
+            && let Inner::Shared(member) = &mut self.0
+            && let Some(mark) = member.mark()?
+        {
+            // Its savepoint goes along with its first look.
+            let both = together(vec![sqlx::query(mark), query], Joined::Listed)?;
+            let rows = both.fetch_all(member.marked()?).await.map_err(failed)?;
+            return rows.first().map(read).transpose();
+        }
+        query.fetch_optional(self.connection().await?).await.map_err(failed)?.as_ref().map(read).transpose()
     }
 
     /// Reads the rows that a statement returns; the statement is bounded by what it is about.
     pub(crate) async fn all<T>(&mut self, query: Query<'_>, read: impl Fn(&AnyRow) -> Result<T>) -> Result<Vec<T>> {
-        query.fetch_all(self.connection()?).await.map_err(failed)?.iter().map(read).collect()
+        query.fetch_all(self.connection().await?).await.map_err(failed)?.iter().map(read).collect()
+    }
+
+    /// Runs statements as [`Write::together`] does, and makes all of it durable.
+    pub(crate) async fn commit_with(mut self, mut statements: Vec<Query<'_>>) -> Result<()> {
+        if self.joined() == Joined::Within || statements.is_empty() {
+            self.together(statements).await?;
+            return self.commit().await;
+        }
+        // One way less: the end of its savepoint goes along.
+        statements.push(sqlx::query(RELEASE));
+        self.together(statements).await?;
+        match self.0 {
+            Inner::Own(tx) => tx.commit().await.map_err(failed),
+            Inner::Shared(member) => member.commit_released().await,
+        }
     }
 
     /// Makes it durable.
@@ -288,10 +322,18 @@ impl Write {
         }
     }
 
-    fn connection(&mut self) -> Result<&mut AnyConnection> {
+    /// How several statements go to it at once.
+    pub(crate) fn joined(&self) -> Joined {
+        match &self.0 {
+            Inner::Own(_) => Joined::Within,
+            Inner::Shared(member) => member.joined(),
+        }
+    }
+
+    async fn connection(&mut self) -> Result<&mut AnyConnection> {
         match &mut self.0 {
             Inner::Own(tx) => Ok(tx),
-            Inner::Shared(member) => member.connection(),
+            Inner::Shared(member) => member.connection().await,
         }
     }
 }

@@ -114,6 +114,8 @@ pub struct Claim {
     pub pins: Vec<Digest>,
     /// Written down along with it.
     pub journal: Option<JournalEntry>,
+    /// The tags of the manifest in the journal are locked along with it, by the claim's id and until then, where all are free.
+    pub lock_until: Option<Timestamp>,
 }
 
 /// What a reservation is for.
@@ -147,6 +149,8 @@ pub enum Admission {
         held: u64,
         /// The account afterwards.
         account: Account,
+        /// Whether the tags were locked along with it.
+        locked: bool,
     },
     /// There is not, and nothing has changed.
     Refused(Shortage),

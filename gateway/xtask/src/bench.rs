@@ -7,7 +7,9 @@ mod content;
 mod gate;
 mod load;
 mod policy;
+mod postgres;
 mod push;
+mod quota;
 mod report;
 mod stage;
 mod usage;
@@ -52,6 +54,8 @@ enum What {
     Gateway,
     /// What policies cost: a call, a load, a deployment
     Policy,
+    /// What counting costs: pushes beside the registry alone
+    Quota,
 }
 
 /// One piece of work, done by all contestants in turns.
@@ -110,8 +114,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Measures, prints what came out, and writes it down.
 pub fn run(options: &Options) -> Result<()> {
     let root = workspace()?;
-    if options.what == What::Policy {
-        return policy::run(&root, options.quick);
+    match options.what {
+        What::Policy => return policy::run(&root, options.quick),
+        What::Quota => return quota::run(&root, options),
+        What::Gateway => {}
     }
     ensure(Purpose::Bench)?;
     let binary = match &options.gateway {
@@ -162,7 +168,7 @@ impl Bench {
     fn before_nginx(&mut self, manifest: &Content) -> Result<()> {
         let blob = Content::zeros(self.scratch.path("pulled"), PULLED_BYTES)?;
         let nginx = Server::nginx(&self.scratch, self.cores, manifest, &blob)?;
-        let gateway = Gateway::start(&self.scratch, "gateway", &self.binary, &nginx)?;
+        let gateway = Gateway::start(&self.scratch, "gateway", &self.binary, &nginx, None, None)?;
         let haproxy = Server::haproxy(&self.scratch, self.cores, &nginx, &gateway)?;
         let bearer = gateway.bearer()?;
         let lane = |name, server| Lane { name, server, upstream: &nginx, authorization: Some(bearer.clone()) };
@@ -195,8 +201,8 @@ impl Bench {
 
     /// The gateway before a real registry, and that registry alone.
     fn before_a_registry(&mut self, config: &Content, manifest: &Content) -> Result<()> {
-        let registry = Server::registry(&self.scratch)?;
-        let gateway = Gateway::start(&self.scratch, "gateway-before-registry", &self.binary, &registry)?;
+        let registry = Server::registry(&self.scratch, "registry")?;
+        let gateway = Gateway::start(&self.scratch, "gateway-before-registry", &self.binary, &registry, None, None)?;
         let pusher = Pusher::new(&gateway, &registry)?;
         pusher.blob(config)?;
         if self.is_wanted(PUSH) {

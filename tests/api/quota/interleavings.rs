@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const WORKERS: usize = 5;
-const STEPS: usize = 40;
+const STEPS: usize = 25;
 /// Until what the upstream was wrong about is found out, and what nobody pays for is gone.
 const SETTLED: Duration = Duration::from_secs(180);
 

@@ -41,7 +41,7 @@ struct Errand {
 
 /// Carries an operation out.
 pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Body>, Refusal> {
-    let (admitted, payload, leave, room) = cleared.into_parts();
+    let (admitted, payload, leave, mut room) = cleared.into_parts();
     let granted = admitted.into_granted();
     let (Some(project), Some(repository)) = (granted.project().cloned(), granted.operation().repository().cloned())
     else {
@@ -54,8 +54,10 @@ pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Bo
         };
     };
     let upstream_name = project.upstream_name(&repository);
+    let claimed = room.as_mut().and_then(|room| room.locks.take());
     let errand = Errand { visit: Arc::clone(visit), granted, project, repository, upstream_name, room };
     let Leave { locks, seen, warnings } = leave;
+    let locks = locks.or(claimed);
     if !matches!(errand.granted.operation(), Operation::UploadStatus { .. }) && !errand.granted.operation().is_write() {
         return read(&errand, seen).await.map(|response| respond::with_warnings(response, &warnings));
     }
@@ -87,7 +89,7 @@ async fn read(errand: &Errand, seen: Option<Seen>) -> Result<Response<Body>, Ref
     }
 }
 
-/// `locks` are those under which policies looked at tags, if one did: the write is done under the same.
+/// `locks` are those under which policies looked at tags, or that were had along with the room: the write is done under the same.
 async fn write(errand: &Errand, payload: Payload, locks: Option<TagLocks>) -> Result<Response<Body>, Refusal> {
     match (errand.granted.operation(), payload) {
         (Operation::UploadStart { start, .. }, payload) => upload::start(errand, start, payload).await,
@@ -123,7 +125,7 @@ impl Errand {
         Ok(worker.app.upstream.call(&worker.pool, call).await?)
     }
 
-    /// The locks on these tags: those that screening took, or new ones.
+    /// The locks on these tags: those that are held already, or new ones.
     async fn lock(&self, taken: Option<TagLocks>, tags: Vec<Tag>) -> Result<TagLocks, Refusal> {
         match taken {
             Some(locks) => Ok(locks),

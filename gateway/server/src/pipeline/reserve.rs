@@ -9,14 +9,15 @@ use super::respond::Refusal;
 use super::screen::{Leave, Screened};
 use crate::config::Isolation;
 use crate::quota::{Hold, Wanted, abandon, operation_id};
+use crate::tag_lock::TagLocks;
 use crate::upstream::Call;
 use http::{Method, StatusCode, header};
 use portcullis_oci::manifest::Manifest;
 use portcullis_oci::route::UploadStart;
-use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, RepositoryName};
+use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, RepositoryName, Tag};
 use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
 use portcullis_tenancy::quota::Purpose;
-use portcullis_tenancy::{Project, Store};
+use portcullis_tenancy::{Project, RobotId, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub struct Room {
     pub hold: Arc<Hold>,
     /// Blobs that a manifest names and the ledger does not know, at the sizes that the upstream states.
     pub sizes: Vec<(Digest, u64)>,
+    /// The locks on a manifest's tags, where they were free and are not held yet.
+    pub locks: Option<TagLocks>,
 }
 
 impl Drop for Room {
@@ -75,7 +78,7 @@ pub async fn reserve(visit: &Visit, screened: Screened) -> Result<Cleared, Refus
         }
         (Operation::ManifestPush { tags, .. }, Payload::Manifest { manifest, .. }) => {
             let step = JournalStep::PutManifest { digest: manifest.digest.clone(), tags: tags.clone() };
-            Some(need.of_manifest(manifest, step).await?)
+            Some(need.of_manifest(manifest, tags, step, !screened.has_locks()).await?)
         }
         _ => None,
     };
@@ -112,8 +115,10 @@ impl Need<'_> {
             _ => Some(0),
         };
         let journal = ends_as.map(|digest| self.journal(&id, JournalStep::PutBlob { digest: digest.clone() }));
-        let hold = self.take(id, Purpose::Upload, base, length, Vec::new(), journal).await?;
-        Ok(Room { hold, sizes: Vec::new() })
+        let robot = self.robot();
+        let purpose = Purpose::Upload;
+        let wanted = Wanted { id, robot, purpose, base, length, pins: Vec::new(), journal, locks_tags: false };
+        Ok(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None })
     }
 
     /// A mount: nothing where the project is charged with the blob already. None where its size cannot be told: it will be no
@@ -136,13 +141,21 @@ impl Need<'_> {
         };
         let id = operation_id();
         let journal = self.journal(&id, JournalStep::PutBlob { digest: digest.clone() });
-        let hold = self.take(id, Purpose::Mount, 0, Some(bytes), Vec::new(), Some(journal)).await?;
-        Ok(Some(Room { hold, sizes: Vec::new() }))
+        let (robot, purpose) = (self.robot(), Purpose::Mount);
+        let (length, journal) = (Some(bytes), Some(journal));
+        let wanted = Wanted { id, robot, purpose, base: 0, length, pins: Vec::new(), journal, locks_tags: false };
+        Ok(Some(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None }))
     }
 
     /// A manifest: its own bytes, and those of all that it names and the project is not charged with. Sizes come from the ledger
     /// or the upstream, never from what the manifest claims.
-    async fn of_manifest(&self, manifest: &Manifest, step: JournalStep) -> Result<Room, Refusal> {
+    async fn of_manifest(
+        &self,
+        manifest: &Manifest,
+        tags: &[Tag],
+        step: JournalStep,
+        locks_tags: bool,
+    ) -> Result<Room, Refusal> {
         let named = manifest.config.iter().chain(&manifest.layers).map(|blob| blob.digest.clone());
         let pins: Vec<Digest> = named.collect::<BTreeSet<_>>().into_iter().collect();
         let (project, digest, blobs) = (self.project.id.clone(), manifest.digest.clone(), pins.clone());
@@ -163,21 +176,22 @@ impl Need<'_> {
         let bytes = sizes.iter().fold(own.saturating_add(unpaid.bytes), |sum, (_, size)| sum.saturating_add(*size));
         let id = operation_id();
         let journal = self.journal(&id, step);
-        let hold = self.take(id, Purpose::Manifest, 0, Some(bytes), pins, Some(journal)).await?;
-        Ok(Room { hold, sizes })
+        let robot = self.robot();
+        let purpose = Purpose::Manifest;
+        let wanted =
+            Wanted { id, robot, purpose, base: 0, length: Some(bytes), pins, journal: Some(journal), locks_tags };
+        let hold = self.take(wanted).await?;
+        let store = &self.visit.worker.app.store;
+        let claimed = || TagLocks::claimed(store, &self.project.id, &self.repository, tags.to_vec(), hold.id());
+        let locks = hold.has_locked().then(claimed);
+        Ok(Room { hold, sizes, locks })
     }
 
-    async fn take(
-        &self,
-        id: Box<str>,
-        purpose: Purpose,
-        base: u64,
-        length: Option<u64>,
-        pins: Vec<Digest>,
-        journal: Option<JournalEntry>,
-    ) -> Result<Arc<Hold>, Refusal> {
-        let robot = self.granted.caller().robot().map(|robot| robot.id.clone());
-        let wanted = Wanted { id, robot, purpose, base, length, pins, journal };
+    fn robot(&self) -> Option<RobotId> {
+        self.granted.caller().robot().map(|robot| robot.id.clone())
+    }
+
+    async fn take(&self, wanted: Wanted) -> Result<Arc<Hold>, Refusal> {
         let worker = &self.visit.worker;
         let hold = worker.app.holds.take(&self.project, wanted).await?;
         let Some(refusal) = hold.refusal() else { return Ok(hold) };

@@ -42,6 +42,11 @@ pub struct Leave {
 }
 
 impl Screened {
+    /// Whether tags were locked to be looked at.
+    pub(super) fn has_locks(&self) -> bool {
+        self.leave.locks.is_some()
+    }
+
     /// What was granted before a manifest was read, or a lock was waited for; none where nothing took long.
     pub(super) fn granted_before_waiting(&self) -> Option<&Granted> {
         let waited = self.leave.locks.is_some() || matches!(self.inspected.payload(), Payload::Manifest { .. });

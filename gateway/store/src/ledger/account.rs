@@ -1,11 +1,12 @@
 //! A project's account. Whoever changes what a project is charged with holds its row from the first look to the commit: the
 //! counters are always the sums of the rows, and no two admissions count the same room.
 
-use super::{CHUNK, blob, size};
-use crate::row;
-use crate::sql::{SqlStore, Write, bounded};
+use super::{CHUNK, FEW, blob, size};
+use crate::sql::{Query, SqlStore, Write, bounded};
+use crate::together::Joined;
+use crate::{journal, row};
 use portcullis_oci::{Digest, RepositoryName};
-use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Shortage, Total};
+use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Purpose, Shortage, Total};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::AnyRow;
@@ -36,17 +37,10 @@ impl Ledger {
     /// projects, its row is taken before: all ledgers then stand in one row.
     pub(crate) async fn open(store: &SqlStore, project: &ProjectId, any: bool) -> Result<Self> {
         let mut write = store.write_ledger(project).await?;
-        let cap = query("SELECT total_bytes FROM house WHERE total_bytes IS NOT NULL");
-        let cap = write.optional(cap, |row| row::size(row, "total_bytes")).await?;
-        if cap.is_some() {
-            write.execute(query("UPDATE house SET total_bytes = total_bytes")).await?;
-        }
-        let take = query(
-            "UPDATE project SET committed_bytes = committed_bytes WHERE id = $1 AND (deleted_at IS NULL OR $2 = 1) \
-             RETURNING quota_bytes, soft_percent, committed_bytes, reserved_bytes",
-        );
-        let take = take.bind(&*project.0).bind(i64::from(any));
-        let account = write.optional(take, read).await?.ok_or(StoreError::Missing)?;
+        let (account, cap) = match write.joined() {
+            Joined::Listed => Self::look(&mut write, project, any).await?,
+            Joined::Within => Self::take(&mut write, project, any).await?,
+        };
         let total = match cap {
             None => None,
             Some(_) => {
@@ -62,6 +56,31 @@ impl Ledger {
             }
         };
         Ok(Self { write, project: project.clone(), before: account, account, total })
+    }
+
+    /// Where one writes at a time a look is enough.
+    async fn look(write: &mut Write, project: &ProjectId, any: bool) -> Result<(Account, Option<u64>)> {
+        let look = query(
+            "SELECT quota_bytes, soft_percent, committed_bytes, reserved_bytes, (SELECT total_bytes FROM house) AS total_bytes \
+             FROM project WHERE id = $1 AND (deleted_at IS NULL OR $2 = 1)",
+        );
+        let read = |row: &AnyRow| Ok((read(row)?, row::optional_size(row, "total_bytes")?));
+        let look = look.bind(&*project.0).bind(i64::from(any));
+        write.optional(look, read).await?.ok_or(StoreError::Missing)
+    }
+
+    async fn take(write: &mut Write, project: &ProjectId, any: bool) -> Result<(Account, Option<u64>)> {
+        let cap = query("SELECT total_bytes FROM house WHERE total_bytes IS NOT NULL");
+        let cap = write.optional(cap, |row| row::size(row, "total_bytes")).await?;
+        if cap.is_some() {
+            write.execute(query("UPDATE house SET total_bytes = total_bytes")).await?;
+        }
+        let take = query(
+            "UPDATE project SET committed_bytes = committed_bytes WHERE id = $1 AND (deleted_at IS NULL OR $2 = 1) \
+             RETURNING quota_bytes, soft_percent, committed_bytes, reserved_bytes",
+        );
+        let take = take.bind(&*project.0).bind(i64::from(any));
+        Ok((write.optional(take, read).await?.ok_or(StoreError::Missing)?, cap))
     }
 
     /// What is missing for `more` bytes beyond `released` ones, if anything is.
@@ -97,27 +116,41 @@ impl Ledger {
     }
 
     /// Writes the account down, and makes all of it durable.
-    pub(crate) async fn commit(mut self) -> Result<Account> {
+    pub(crate) async fn commit(self) -> Result<Account> {
+        self.commit_with(Vec::new()).await
+    }
+
+    /// The same with these statements, which go along in one go.
+    pub(crate) async fn commit_with(self, mut statements: Vec<Query<'_>>) -> Result<Account> {
         if self.account != self.before {
             let save = query("UPDATE project SET committed_bytes = $2, reserved_bytes = $3 WHERE id = $1");
             let save =
                 save.bind(&*self.project.0).bind(size(self.account.committed)?).bind(size(self.account.reserved)?);
-            self.write.must(save).await?;
+            statements.push(save);
         }
-        self.write.commit().await?;
+        self.write.commit_with(statements).await?;
         Ok(self.account)
     }
 }
 
 pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission> {
     let mut ledger = Ledger::open(store, &claim.project, false).await?;
-    let named = blob::known(&mut ledger.write, &claim.project, &claim.pins).await?;
-    if named.values().any(|blob| blob.is_busy(claim.now)) {
-        return Ok(Admission::Busy);
+    // What is being taken away upstream cannot be held on to.
+    if !claim.pins.is_empty() {
+        let named = blob::known(&mut ledger.write, &claim.project, &claim.pins).await?;
+        if named.values().any(|blob| blob.is_busy(claim.now)) {
+            return Ok(Admission::Busy);
+        }
     }
-    let have = query("SELECT bytes FROM reservation WHERE id = $1 AND project_id = $2");
-    let have = have.bind(&*claim.id).bind(&*claim.project.0);
-    let have = ledger.write.optional(have, |row| row::size(row, "bytes")).await?.unwrap_or_default();
+    // Only an upload's grows; any other is new.
+    let have = match claim.purpose {
+        Purpose::Upload => {
+            let have = query("SELECT bytes FROM reservation WHERE id = $1 AND project_id = $2");
+            let have = have.bind(&*claim.id).bind(&*claim.project.0);
+            ledger.write.optional(have, |row| row::size(row, "bytes")).await?.unwrap_or_default()
+        }
+        Purpose::Mount | Purpose::Manifest => 0,
+    };
     let least = claim.at_least.saturating_sub(have);
     if let Some(shortage) = ledger.shortage(least, 0) {
         return Ok(Admission::Refused(shortage));
@@ -136,7 +169,7 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
         .bind(size(held)?)
         .bind(claim.purpose.name())
         .bind(claim.expires_at.as_millisecond());
-    ledger.write.execute(put).await?;
+    let mut statements = vec![put];
     for chunk in claim.pins.chunks(CHUNK) {
         let mut sql = String::from("INSERT INTO pin (project_id, reservation_id, digest) VALUES ");
         for place in 0..chunk.len() {
@@ -144,18 +177,22 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
             let _ = write!(sql, "{separator}($1, $2, ${})", place.saturating_add(3));
         }
         sql.push_str(" ON CONFLICT DO NOTHING");
-        let mut pin = query(AssertSqlSafe(sql)).persistent(false).bind(&*claim.project.0).bind(&*claim.id);
+        let mut pin = query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW).bind(&*claim.project.0).bind(&*claim.id);
         for digest in chunk {
             pin = pin.bind(digest.as_str());
         }
-        ledger.write.execute(pin).await?;
+        statements.push(pin);
     }
+    let mut locked = false;
     if let Some(entry) = &claim.journal {
-        crate::journal::write_down(&mut ledger.write, entry).await?;
+        statements.push(journal::note(entry));
+        if let Some(until) = claim.lock_until {
+            locked = journal::lock_tags(&mut ledger.write, entry, until).await?;
+        }
     }
     ledger.account.reserved = ledger.account.reserved.saturating_add(more);
-    let account = ledger.commit().await?;
-    Ok(Admission::Granted { held, account })
+    let account = ledger.commit_with(statements).await?;
+    Ok(Admission::Granted { held, account, locked })
 }
 
 /// Whose reservation it is; none where there is none.
@@ -178,7 +215,7 @@ pub(crate) async fn shrink(store: &SqlStore, id: &str, bytes: u64, expires_at: T
 
 pub(crate) async fn release(store: &SqlStore, id: &str) -> Result<()> {
     let Some(project) = project_of(store, id).await? else {
-        return crate::journal::strike_out(store, id).await;
+        return journal::strike_out(store, id).await;
     };
     let mut ledger = match Ledger::open(store, &project, true).await {
         Err(StoreError::Missing) => return Ok(()),

@@ -1,7 +1,7 @@
 //! Blobs: which repository holds which, the size, kept once for each project, and whether it is charged.
 
 use super::account::Ledger;
-use super::{CHUNK, placeholders, size};
+use super::{CHUNK, FEW, placeholders, size};
 use crate::journal::BLOB_DONE;
 use crate::row;
 use crate::sql::{SqlStore, Write};
@@ -59,7 +59,7 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
     ledger.account.committed =
         ledger.account.committed.saturating_add(more).saturating_sub(charged.saturating_sub(blob.size));
     let account = ledger.commit().await?;
-    Ok(Admission::Granted { held: 0, account })
+    Ok(Admission::Granted { held: 0, account, locked: false })
 }
 
 pub(crate) async fn disown(store: &SqlStore, blob: &StoredBlob, operation: &str) -> Result<()> {
@@ -108,7 +108,7 @@ pub(crate) async fn known(
         let mut sql = String::from(KNOWN);
         placeholders(&mut sql, 2, chunk.len());
         sql.push(')');
-        let mut select = query(AssertSqlSafe(sql)).persistent(chunk.len() == 1).bind(&*project.0);
+        let mut select = query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW).bind(&*project.0);
         for digest in chunk {
             select = select.bind(digest.as_str());
         }
@@ -187,7 +187,7 @@ pub(crate) async fn unpaid(
         let mut sql = String::from(KNOWN);
         placeholders(&mut sql, 2, chunk.len());
         sql.push(')');
-        let mut select = query(AssertSqlSafe(sql)).persistent(false).bind(&*project.0);
+        let mut select = query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW).bind(&*project.0);
         for digest in chunk {
             select = select.bind(digest.as_str());
         }

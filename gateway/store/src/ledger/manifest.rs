@@ -1,8 +1,8 @@
 //! Manifests with what they name, refer to and are annotated with.
 
 use super::account::Ledger;
-use super::{blob, size};
-use crate::journal::MANIFEST_DONE;
+use super::{FEW, blob, size};
+use crate::journal::{self, MANIFEST_DONE};
 use crate::row;
 use crate::sql::{Query, SqlStore, Write, bounded, failure};
 use portcullis_oci::manifest::{Descriptor, Manifest};
@@ -37,7 +37,8 @@ pub(crate) async fn add(
     if known.values().any(|blob| blob.is_busy(pushed.pushed_at)) {
         return Ok(Admission::Busy);
     }
-    let mut more = if is_known(&mut ledger, pushed).await? { 0 } else { pushed.manifest.size };
+    let is_known = is_known(&mut ledger, pushed).await?;
+    let mut more = if is_known { 0 } else { pushed.manifest.size };
     let (mut charged, mut adopted) = (Vec::new(), Vec::new());
     for digest in &named {
         match (known.get(digest.as_str()), sizes.iter().find(|(of, _)| of == digest)) {
@@ -53,35 +54,45 @@ pub(crate) async fn add(
             (None, None) => {}
         }
     }
+    let mut statements = Vec::new();
     if let Charge::By(id) | Charge::Found(id) = charge {
         let held = ledger.end_reservation(id).await?;
         if let Some(shortage) = ledger.shortage(more, held).filter(|_| matches!(charge, Charge::By(_))) {
             return Ok(Admission::Refused(shortage));
         }
-        ledger.write.execute(query(MANIFEST_DONE).bind(id)).await?;
+        statements.push(query(MANIFEST_DONE).bind(id));
+        // Its tags are on record with this very step: whoever waits for one of them finds it.
+        for tag in &pushed.tags {
+            statements.push(journal::unlock(&pushed.project, &pushed.repository, tag, id));
+        }
     }
     ledger.account.committed = ledger.account.committed.saturating_add(more);
 
-    ledger.write.execute(put(pushed)?).await?;
-    put_references(&mut ledger.write, pushed).await?;
-    for (digest, size) in adopted {
-        let (project, repository) = (pushed.project.clone(), pushed.repository.clone());
-        let blob = StoredBlob { project, repository, digest: digest.clone(), size, at: pushed.pushed_at };
-        blob::charge_one(&mut ledger.write, &blob).await?;
+    if is_known {
+        forget_references(&mut ledger.write, pushed).await?;
     }
+    statements.push(put(pushed)?);
+    put_references(&mut statements, pushed)?;
     let waiting = named.iter().filter(|digest| known.get(digest.as_str()).is_some_and(|blob| blob.is_orphan));
     for digest in waiting.chain(charged) {
         let name = query(
             "UPDATE blob SET orphan_since = NULL, uncharged_at = NULL, unlinking_until = NULL, kept_upstream = 0 \
              WHERE project_id = $1 AND digest = $2",
         );
-        ledger.write.execute(name.bind(&*pushed.project.0).bind(digest.as_str())).await?;
+        statements.push(name.bind(&*pushed.project.0).bind(digest.as_str()));
     }
-    for tag in &pushed.tags {
-        ledger.write.execute(put_tag(pushed, tag)).await?;
+    statements.extend(pushed.tags.iter().map(|tag| put_tag(pushed, tag)));
+    if !adopted.is_empty() {
+        // Those look at the references.
+        ledger.write.together(std::mem::take(&mut statements)).await?;
     }
-    let account = ledger.commit().await?;
-    Ok(Admission::Granted { held: 0, account })
+    for (digest, size) in adopted {
+        let (project, repository) = (pushed.project.clone(), pushed.repository.clone());
+        let blob = StoredBlob { project, repository, digest: digest.clone(), size, at: pushed.pushed_at };
+        blob::charge_one(&mut ledger.write, &blob).await?;
+    }
+    let account = ledger.commit_with(statements).await?;
+    Ok(Admission::Granted { held: 0, account, locked: false })
 }
 
 /// The distinct blobs that a manifest names, those included whose bytes need not be here.
@@ -119,14 +130,15 @@ fn put(pushed: &PushedManifest) -> Result<Query<'_>> {
         .bind(&*pushed.pushed_by))
 }
 
-async fn put_references(write: &mut Write, pushed: &PushedManifest) -> Result<()> {
-    let manifest = &pushed.manifest;
+async fn forget_references(write: &mut Write, pushed: &PushedManifest) -> Result<()> {
     let clear =
         query("DELETE FROM manifest_reference WHERE project_id = $1 AND repository = $2 AND manifest_digest = $3");
-    write
-        .execute(clear.bind(&*pushed.project.0).bind(pushed.repository.as_str()).bind(manifest.digest.as_str()))
-        .await?;
+    let clear = clear.bind(&*pushed.project.0).bind(pushed.repository.as_str());
+    write.execute(clear.bind(pushed.manifest.digest.as_str())).await.map(|_| ())
+}
 
+fn put_references<'q>(statements: &mut Vec<Query<'q>>, pushed: &'q PushedManifest) -> Result<()> {
+    let manifest = &pushed.manifest;
     let named: Vec<(i64, &str, &Descriptor)> =
         (0..).zip(references(manifest)).map(|(position, (kind, named))| (position, kind, named)).collect();
     for chunk in named.chunks(CHUNK) {
@@ -138,7 +150,7 @@ async fn put_references(write: &mut Write, pushed: &PushedManifest) -> Result<()
             super::placeholders(&mut sql, first, 5);
             sql.push(')');
         }
-        let mut insert = query(AssertSqlSafe(sql)).persistent(false);
+        let mut insert = query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW);
         insert = insert.bind(&*pushed.project.0).bind(pushed.repository.as_str()).bind(manifest.digest.as_str());
         for (position, kind, named) in chunk {
             insert = insert
@@ -148,7 +160,7 @@ async fn put_references(write: &mut Write, pushed: &PushedManifest) -> Result<()
                 .bind(named.media_type.as_str())
                 .bind(size(named.size)?);
         }
-        write.execute(insert).await?;
+        statements.push(insert);
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) -> Claim {
         expires_at: at(600),
         pins: Vec::new(),
         journal: None,
+        lock_until: None,
     }
 }
 

@@ -58,7 +58,7 @@ impl Gate {
     }
 
     /// Runs a program until a run was quiet; where none is, the quietest of them counts, and says so.
-    pub fn run(&mut self, command: impl Fn() -> Command, subjects: Subjects) -> Result<Watched> {
+    pub fn run(&mut self, mut command: impl FnMut() -> Command, subjects: Subjects) -> Result<Watched> {
         let mut best: Option<Watched> = None;
         for _ in 0..TRIES {
             self.wait()?;

@@ -128,21 +128,21 @@ fn read_curl(output: &str, http2: bool) -> Result<Counted> {
     Ok(Counted { amount, rate: amount / number(seconds)?, p99: None })
 }
 
-fn word_after<'a>(text: &'a str, what: &str) -> Result<&'a str> {
+pub(super) fn word_after<'a>(text: &'a str, what: &str) -> Result<&'a str> {
     let found = text.split_once(what).and_then(|(_, rest)| rest.split_whitespace().next());
     found.with_context(|| format!("nothing after `{what}`"))
 }
 
-fn word_before<'a>(text: &'a str, what: &str) -> Result<&'a str> {
+pub(super) fn word_before<'a>(text: &'a str, what: &str) -> Result<&'a str> {
     let found = text.split_once(what).and_then(|(before, _)| before.split_whitespace().next_back());
     found.with_context(|| format!("nothing before `{what}`"))
 }
 
-fn number(text: &str) -> Result<f64> {
+pub(super) fn number(text: &str) -> Result<f64> {
     text.parse().with_context(|| format!("`{text}` is no number"))
 }
 
-fn milliseconds(text: &str) -> Result<f64> {
+pub(super) fn milliseconds(text: &str) -> Result<f64> {
     let units = [("us", 0.001), ("ms", 1.0), ("s", 1000.0), ("m", 60_000.0)];
     let found = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)));
     let (digits, factor) = found.with_context(|| format!("`{text}` is no time"))?;

@@ -87,7 +87,8 @@ impl<'a> Pusher<'a> {
     }
 }
 
-fn location(heads: &str) -> Result<String> {
+/// Where an answer leads.
+pub(super) fn location(heads: &str) -> Result<String> {
     let mut lines = heads.lines().filter_map(|line| line.split_once(':'));
     let found = lines.find(|(name, _)| name.eq_ignore_ascii_case("location"));
     found.map(|(_, value)| value.trim().to_owned()).with_context(|| format!("no location in {heads}"))

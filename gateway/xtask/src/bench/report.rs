@@ -187,7 +187,8 @@ fn quiet(finding: &Finding) -> String {
     }
 }
 
-fn median(readings: &[Reading], figure: &dyn Fn(&Reading) -> f64) -> f64 {
+/// The middle of a figure over some runs.
+pub(super) fn median<T>(readings: &[T], figure: &dyn Fn(&T) -> f64) -> f64 {
     let mut figures: Vec<f64> = readings.iter().map(figure).collect();
     figures.sort_by(f64::total_cmp);
     let upper = figures.len() / 2;
@@ -199,7 +200,7 @@ fn median(readings: &[Reading], figure: &dyn Fn(&Reading) -> f64) -> f64 {
 }
 
 /// A number with a space between its thousands.
-fn decimal(number: f64, digits: usize) -> String {
+pub(super) fn decimal(number: f64, digits: usize) -> String {
     let text = format!("{number:.digits$}");
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
     let mut grouped = String::new();
@@ -213,7 +214,7 @@ fn decimal(number: f64, digits: usize) -> String {
 }
 
 /// A table whose columns are aligned: the first so many to the left, the others to the right.
-fn table(head: &[&str], rows: &[Vec<String>], left: usize) -> String {
+pub(super) fn table(head: &[&str], rows: &[Vec<String>], left: usize) -> String {
     let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
     let width = |column: usize| {
         let cells = rows.iter().chain([&head]).filter_map(|row| row.get(column));

@@ -70,9 +70,9 @@ impl Server {
     }
 
     /// A real registry on an empty directory.
-    pub fn registry(scratch: &Scratch) -> Result<Self> {
+    pub fn registry(scratch: &Scratch, name: &str) -> Result<Self> {
         let port = free_port()?;
-        let process = registry::start(&scratch.directory("registry")?, port, READY)?;
+        let process = registry::start(&scratch.directory(name)?, port, READY)?;
         Ok(Self { process, origin: format!("http://127.0.0.1:{port}") })
     }
 }
@@ -97,13 +97,20 @@ struct Issued {
 }
 
 impl Gateway {
-    /// Makes project and robot, and serves.
-    pub fn start(scratch: &Scratch, name: &str, binary: &Path, upstream: &Server) -> Result<Self> {
+    /// Makes project and robot, and serves. Where no store is named it is a SQLite file.
+    pub fn start(
+        scratch: &Scratch,
+        name: &str,
+        binary: &Path,
+        upstream: &Server,
+        store: Option<&str>,
+        quota: Option<&str>,
+    ) -> Result<Self> {
         let directory = scratch.directory(name)?;
         let port = free_port()?;
         let origin = format!("https://127.0.0.1:{port}");
         let config = directory.join("portcullis.toml");
-        std::fs::write(&config, gateway_config(&directory, port, free_port()?, &upstream.origin))?;
+        std::fs::write(&config, gateway_config(&directory, port, free_port()?, &upstream.origin, store))?;
         let call = |arguments: &[&str]| {
             let mut command = Command::new(binary);
             command.arg("--config").arg(&config).args(arguments);
@@ -111,6 +118,9 @@ impl Gateway {
         };
         // nginx has no catalog that could say whether there is something to adopt.
         ask(&mut call(&["project", "create", PROJECT, "--adopt"]))?;
+        if let Some(quota) = quota {
+            ask(&mut call(&["quota", "set", PROJECT, quota]))?;
+        }
         let robot = ask(&mut call(&["robot", "create", PROJECT, "bench", "--role", "admin", "--json"]))?;
         let robot = serde_json::from_str(&robot).context("what the gateway told of its robot")?;
         let log = directory.join("log");
@@ -200,7 +210,8 @@ backend upstream
     )
 }
 
-fn gateway_config(directory: &Path, port: u16, management: u16, upstream: &str) -> String {
+fn gateway_config(directory: &Path, port: u16, management: u16, upstream: &str, store: Option<&str>) -> String {
+    let store = store.map_or_else(String::new, |url| format!("[store]\nurl = {url:?}\n"));
     format!(
         "data_dir = {:?}
 [server]
@@ -215,7 +226,7 @@ isolation = \"repository\"
 life_s = 3600
 [log]
 level = \"warn\"
-",
+{store}",
         directory.join("data").display().to_string(),
     )
 }

@@ -28,7 +28,10 @@ pub async fn push(
 ) -> Result<Response<Body>, Refusal> {
     let locks = errand.lock(locks, tags.to_vec()).await?;
     let result = put_and_record(errand, reference, tags, bytes, manifest).await;
-    locks.release().await;
+    match &result {
+        Ok(_) => locks.end().await,
+        Err(_) => locks.release().await,
+    }
     result
 }
 
