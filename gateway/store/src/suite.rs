@@ -75,6 +75,7 @@ macro_rules! every_behaviour {
             quota::a_sweep_releases_what_nobody_renews_and_nobody_journalled
             quota::what_is_found_after_a_crash_counts_once_and_whatever_room_there_is
             quota::a_push_and_a_deletion_side_by_side_both_stay_in_the_journal
+            quota::a_push_locks_its_tags_with_its_reservation_and_gives_them_back_with_its_record
             quota::many_writes_at_once_are_all_there_and_one_that_is_given_up_takes_none_along
             quota::what_may_not_stay_is_on_record_and_not_served
             quota::a_request_is_decided_once

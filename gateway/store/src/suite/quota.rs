@@ -350,6 +350,37 @@ pub async fn a_push_and_a_deletion_side_by_side_both_stay_in_the_journal(nodes: 
     assert_eq!(left().await, []);
 }
 
+pub async fn a_push_locks_its_tags_with_its_reservation_and_gives_them_back_with_its_record(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    let wish = |id: &str, of: &str, tags: &[&str]| Claim {
+        purpose: Purpose::Manifest,
+        lock_until: Some(at(99)),
+        journal: Some(JournalEntry {
+            id: id.into(),
+            project: acme.id.clone(),
+            repository: repo("acme/app"),
+            step: JournalStep::PutManifest { digest: digest(of), tags: tags.iter().copied().map(tag).collect() },
+            actor: "acme+ci".into(),
+            started_at: at(1),
+        }),
+        ..claim(&acme, id, 500, 500)
+    };
+    let has_locked = async |claim: &Claim| {
+        let admission = nodes.one.reserve(claim).await.unwrap();
+        assert!(held(&admission).is_some(), "{admission:?}");
+        matches!(admission, Admission::Granted { locked: true, .. })
+    };
+    assert!(has_locked(&wish("first", "m", &["latest"])).await);
+    // All of its tags, or none.
+    assert!(!has_locked(&wish("second", "n", &["1.0", "latest"])).await);
+    let free = async |name: &str| {
+        nodes.other.lock_tag(&acme.id, &repo("acme/app"), &tag(name), "another", at(2), at(3)).await.unwrap()
+    };
+    assert!(free("1.0").await && !free("latest").await);
+    nodes.one.add_manifest(&image(&acme, "acme/app", "m", &[]), &[], Charge::By("first")).await.unwrap();
+    assert!(free("latest").await);
+}
+
 pub async fn many_writes_at_once_are_all_there_and_one_that_is_given_up_takes_none_along(nodes: Nodes) {
     let (acme, _) = acme(&*nodes.one).await;
     nodes.one.set_quota(&acme.id, Some(1000), None).await.unwrap();
