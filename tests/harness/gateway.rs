@@ -106,7 +106,8 @@ impl Gateway {
         let data = directory.path().join("data").to_string_lossy().into_owned();
         set(&mut document, "data_dir", data.into());
         set(&mut document, "upstream.url", upstream.into());
-        // Many tests at once let a guest wait; how long is no test's business that does not set it.
+        // Many tests at once on few cores make a guest slow, and let it wait: how long is no test's business that does not set it.
+        set(&mut document, "policies.small_cpu_ms", 50.into());
         set(&mut document, "policies.hard_stop_ms", 10_000.into());
         let builder = Builder {
             document,

@@ -31,7 +31,7 @@ impl Street {
         // refused for having waited.
         let scene = Scene::with(|builder| {
             let often = builder.set("policies.breaker_rest_max_s", 1).set("tokens.life_s", 3600);
-            often.set("server.tls", "off").set("policies.hard_stop_ms", 10_000)
+            often.set("server.tls", "off").set("policies.small_cpu_ms", 5)
         });
         let image = Manifest::image(1, 100);
         let [noisy, quiet] = [("acme", &scene.acme), ("globex", &scene.globex)].map(|(project, persona)| {
@@ -134,7 +134,7 @@ fn a_memory_bomb_and_a_flood_are_cut_and_their_neighbour_is_answered() {
 fn a_guest_that_is_only_preempted_is_not_refused() {
     let _others = among_others();
     // However long the machine lets it wait, it is its own time that counts.
-    let scene = Scene::with(|builder| builder.set("server.tls", "off").set("policies.hard_stop_ms", 10_000));
+    let scene = Scene::with(|builder| builder.set("server.tls", "off").set("policies.small_cpu_ms", 5));
     let repository = scene.acme("app");
     repository.push("1.0", &Manifest::image(1, 100));
     scene.gateway.attach("acme", &spinner(500_000), json!({}), &["--name", "busy"]);

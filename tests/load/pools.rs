@@ -14,7 +14,7 @@ fn crowd(narrow: impl FnOnce(Builder) -> Builder) {
     let scene = Scene::with(|builder| {
         // All of the project's calls stay on the threads that serve requests: on a thread of their own they would queue.
         let wide = builder.set("server.tls", "off").set("server.worker_threads", 4);
-        narrow(wide.set("policies.project_cpu_ms_per_s", 1000).set("policies.hard_stop_ms", 10_000))
+        narrow(wide.set("policies.project_cpu_ms_per_s", 1000).set("policies.small_cpu_ms", 5))
     });
     let repository = scene.acme("app");
     repository.push("1.0", &Manifest::image(1, 100));

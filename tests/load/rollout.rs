@@ -198,7 +198,7 @@ fn roll_out(changes: u32) {
     let _others = among_others();
     let scene = Scene::with(|builder| {
         // However busy the machine is, no guest is refused for having waited.
-        let patient = builder.set("policies.hard_stop_ms", 10_000).set("tokens.life_s", 3600);
+        let patient = builder.set("policies.small_cpu_ms", 5).set("tokens.life_s", 3600);
         patient.set("server.tls", "off").set("policies.component_bytes", 64 * 1024)
     });
     let mut office = scene.gateway.second_node();

@@ -35,16 +35,23 @@ const STEPS: &[Step] = &[
     step("policies", Work::Chore(policies::build)),
     step("the policies' own tests", Work::Chore(policies::test)),
     Step { what: "policies in other languages", work: Work::Chore(languages::build), long: true },
-    step(
-        "unit and property tests",
-        Work::Cargo(&["test", "--workspace", "--lib", "--bins", "--locked", "--no-fail-fast"], "sqlite"),
-    ),
+    step("unit and property tests", Work::Cargo(UNITS, "sqlite")),
     step("examples in the documentation", Work::Cargo(&["test", "--workspace", "--doc", "--locked"], "sqlite")),
-    step("integration tests on SQLite", Work::Cargo(INTEGRATION, "sqlite")),
-    step("integration tests on PostgreSQL", Work::Cargo(INTEGRATION, "postgres")),
+    step("the interface on SQLite", Work::Cargo(INTERFACE, "sqlite")),
+    step("the interface on PostgreSQL", Work::Cargo(INTERFACE, "postgres")),
+    step("clients, policies and load on SQLite", Work::Cargo(AROUND, "sqlite")),
+    step("clients and load on PostgreSQL", Work::Cargo(AROUND_STORE, "postgres")),
 ];
 
-const INTEGRATION: &[&str] = &["test", "--workspace", "--test", "*", "--locked", "--no-fail-fast"];
+/// The host of policies stands by itself.
+const UNITS: &[&str] =
+    &["test", "--workspace", "--lib", "--bins", "--test", "memory", "--test", "policy", "--locked", "--no-fail-fast"];
+const INTERFACE: &[&str] = &["test", "--workspace", "--test", "api", "--locked", "--no-fail-fast"];
+const AROUND: &[&str] =
+    &["test", "--workspace", "--test", "clients", "--test", "policies", "--test", "load", "--locked", "--no-fail-fast"];
+/// What of it the store has a part in.
+const AROUND_STORE: &[&str] =
+    &["test", "--workspace", "--test", "clients", "--test", "load", "--locked", "--no-fail-fast"];
 
 /// Runs everything; `all` includes what takes long. The first failure ends it.
 pub fn test(all: bool) -> Result<()> {
@@ -78,6 +85,11 @@ pub fn languages() -> Result<()> {
 fn cargo(root: &Path, words: &[&str], store: &str, all: bool) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(words).current_dir(root).env("PORTCULLIS_TEST_STORE", store);
+    // Most tests of the interface wait: for a sweep, a deadline, an upstream that says nothing.
+    if words == INTERFACE && std::env::var_os("RUST_TEST_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        cargo.env("RUST_TEST_THREADS", cores.saturating_mul(2).to_string());
+    }
     if all && words.first() == Some(&"test") && !words.contains(&"--doc") {
         cargo.args(["--", "--include-ignored"]);
     }

@@ -51,5 +51,7 @@ fn an_upload_that_is_given_up_gives_its_room_back() {
     within(Duration::from_secs(60), || (scene.gateway.account("acme").reserved == 0).then_some(()));
     repository.at(Method::GET, &left).send().refused(404, "BLOB_UPLOAD_UNKNOWN");
     let uploads = scene.registry.repositories().join("acme/given-up/_uploads");
-    assert_eq!(std::fs::read_dir(uploads).map_or(0, Iterator::count), 0);
+    let left: Vec<_> = std::fs::read_dir(uploads).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let data = left.iter().filter(|upload| upload.join("data").exists()).count();
+    assert_eq!(data, 0, "{left:?}");
 }
