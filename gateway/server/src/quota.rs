@@ -33,6 +33,9 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 const FIRST_STEP: u64 = 1024 * 1024;
 /// Longest step.
 const LONGEST_STEP: u64 = 64 * 1024 * 1024;
+/// How long is waited for the end of an upload's request before.
+const PATIENCE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
 /// How long is waited for what other nodes may release, before a refusal is final.
 const SECOND_LOOKS: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(600)];
 
@@ -127,9 +130,14 @@ impl Holds {
             outcome: Mutex::default(),
             is_over: AtomicBool::new(false),
         });
-        // Two requests of one upload at once would each count as if they were alone.
-        if self.is_at_work(&hold.id) {
-            return Err(TakeError::AtWork);
+        // Two requests of one upload at once would each count as if they were alone. One that its client has broken off may take
+        // a moment to end.
+        let begun = Instant::now();
+        while self.is_at_work(&hold.id) {
+            if begun.elapsed() > PATIENCE {
+                return Err(TakeError::AtWork);
+            }
+            sleep(POLL).await;
         }
         locked(&self.at_work).insert(hold.id.clone(), Arc::downgrade(&hold));
         let least = wanted.base.saturating_add(wanted.length.unwrap_or_default());

@@ -12,6 +12,7 @@ use portcullis_tests::registry::Registry;
 use portcullis_tests::scene::{EFFECT, House, Scene, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 #[test]
 fn what_was_there_before_is_counted_at_its_true_size_and_served() {
@@ -111,7 +112,14 @@ fn an_interrupted_import_goes_on_where_it_was() {
     house.gateway.cli(&args).says(&["goes on after acme/a"]).says(&["2 repositories are left"]);
     assert!(!faults.seen()[before..].iter().any(|seen| seen.path().starts_with("/v2/acme/a/")), "a is done");
     assert_eq!(position(), None);
-    assert_eq!(account(&house.gateway, "acme").committed, registry.bytes_under("acme"));
+    // The one that was killed may have had a tag's lock: until that has run out, the tag is somebody's, and left for the next run.
+    within(Duration::from_secs(60), || {
+        let is_whole = account(&house.gateway, "acme").committed == registry.bytes_under("acme");
+        if !is_whole {
+            house.gateway.cli(&args);
+        }
+        is_whole.then_some(())
+    });
     for (name, image) in &images {
         house.acme(name).pull("1.0", image);
     }
