@@ -102,7 +102,7 @@ fn beside_a_push_load(scene: &Scene, act: impl FnOnce()) {
 
 #[test]
 fn a_copy_of_the_store_brings_back_what_was_there() {
-    let mut scene = Scene::open();
+    let mut scene = Scene::with(|builder| builder.set("quota.reservation_s", 10));
     if scene.gateway.store_url().starts_with("postgres") {
         let told = fails(&scene, &["backup", "/nowhere/copy"], 1);
         assert!(told.stderr.contains("pg_dump"), "{told}");
@@ -128,7 +128,7 @@ fn a_copy_of_the_store_brings_back_what_was_there() {
 #[test]
 fn a_dump_of_the_database_brings_back_what_was_there() {
     let server = Postgres::shared();
-    let mut scene = Scene::with(|builder| builder.postgres(&server));
+    let mut scene = Scene::with(|builder| builder.postgres(&server).set("quota.reservation_s", 10));
     let (image, later) = (Manifest::image(1, 1000), Manifest::image(1, 2000));
     scene.acme("kept").push("1.0", &image);
     let (url, dump) = (scene.gateway.store_url(), server.directory().join("dump"));

@@ -193,15 +193,13 @@ impl Play<'_> {
         let from = *self.dice.pick(&REPOSITORIES);
         let query = format!("blobs/uploads/?mount={}&from=acme/{from}", blob.digest);
         let answer = self.scene.acme(target).request(Method::POST, &query).send();
-        let is_there = self.model.links.contains(&(from, blob.digest.clone()));
-        let expected = match self.model.fits(self.model.unpaid(&blob.digest)) {
-            false => 403,
-            true if is_there => {
-                self.model.charge(target, blob);
-                201
-            }
-            true => 202,
-        };
+        // What is not charged is not there to be mounted.
+        let is_charged = self.model.blobs.get(&blob.digest).is_some_and(|held| held.is_charged);
+        let is_there = is_charged && self.model.links.contains(&(from, blob.digest.clone()));
+        if is_there {
+            self.model.charge(target, blob);
+        }
+        let expected = if is_there { 201 } else { 202 };
         Step { what: format!("mount from {from} in {target}"), expected, answer }
     }
 

@@ -5,7 +5,8 @@ use portcullis_oci::Tag;
 use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
 use portcullis_tenancy::{Store as _, Timestamp};
 use portcullis_tests::image::Manifest;
-use portcullis_tests::scene::Scene;
+use portcullis_tests::repository::Repository;
+use portcullis_tests::scene::{EFFECT, Scene, within};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -49,6 +50,11 @@ fn what_is_journalled_is_left_to_whoever_is_at_it() {
     assert_eq!(findings(&compared, "acme").len(), 6, "{compared}");
 }
 
+/// The registry fails now and then where the same repository is pushed to: then it is asked again, as a client would.
+fn delete(app: &Repository, reference: &str) {
+    within(EFFECT, || Some(app.delete(reference)).filter(|answer| matches!(answer.status, 202 | 404)));
+}
+
 #[test]
 fn walks_amid_pushes_and_deletions_find_nothing_and_spoil_nothing() {
     let scene = Scene::open();
@@ -61,8 +67,8 @@ fn walks_amid_pushes_and_deletions_find_nothing_and_spoil_nothing() {
                     let image = Manifest::image(1, 500);
                     app.push(&format!("moves-{turn}"), &image);
                     app.push(&format!("goes-{turn}"), &image);
-                    app.delete(&format!("goes-{turn}")).expect(202);
-                    app.delete(image.digest()).expect(202);
+                    delete(&app, &format!("goes-{turn}"));
+                    delete(&app, image.digest());
                 }
             });
         }
