@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Most pages of a catalog that are read.
 const MAX_PAGES: usize = 10_000;
 
+/// How long to wait before a read that the upstream failed at is tried again.
+const SECOND_LOOKS: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
+
 /// What lies upstream under a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
@@ -199,6 +202,24 @@ impl UpstreamAdmin {
     async fn send(&self, call: Call) -> Result<Answer, UpstreamError> {
         if !self.pause.is_zero() {
             tokio::time::sleep(self.pause).await;
+        }
+        // A registry may fail to read what is written beside it (Distribution rewrites links in place): it is asked again.
+        if matches!(call.method, Method::GET | Method::HEAD) {
+            for pause in SECOND_LOOKS {
+                let asked = Call {
+                    method: call.method.clone(),
+                    path: call.path.clone(),
+                    headers: call.headers.clone(),
+                    body: RequestBody::Empty,
+                    scope: call.scope.clone(),
+                };
+                let answer = self.upstream.call(&self.pool, asked).await?;
+                if !answer.head.status.is_server_error() {
+                    return Ok(answer);
+                }
+                answer.whole().await?;
+                tokio::time::sleep(pause).await;
+            }
         }
         self.upstream.call(&self.pool, call).await
     }
