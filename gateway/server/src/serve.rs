@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Threads of the control runtime: store, management, signals.
@@ -66,9 +66,11 @@ async fn serve(config: Config, config_file: PathBuf) -> anyhow::Result<()> {
         tokio::spawn(walk::run_in_background(Arc::clone(&app))),
         tokio::spawn(Arc::clone(&app.policies).keep_up(Arc::clone(&app.store))),
     ];
+    // Whoever hears that it is ready may send a signal at once.
+    let signals = Signals::heed()?;
     announce(registry.map(|address| address.to_string()), &management_address);
 
-    until_told_to_stop(&app, certificate.as_deref(), &config_file).await?;
+    until_told_to_stop(&app, certificate.as_deref(), &config_file, signals).await?;
     tracing::info!("draining: requests under way finish, new connections are refused");
     phase.send_replace(Phase::Draining);
     for task in accepting {
@@ -104,21 +106,37 @@ fn announce(registry: Option<String>, management: &str) {
     let _ = out.flush();
 }
 
+/// What a process is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From now on they no longer end the process by themselves.
+    fn heed() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 async fn until_told_to_stop(
     app: &Arc<App>,
     certificate: Option<&Certificate>,
     config_file: &Path,
+    mut signals: Signals,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let mut renewal = tokio::time::interval(Duration::from_secs(12 * 3600));
     renewal.tick().await;
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(app, certificate, config_file),
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.hangup.recv() => reload(app, certificate, config_file),
             // A self-signed certificate is made anew before it ends; a given one may have been replaced.
             _ = renewal.tick() => reload_certificate(&app.settings.load().config, certificate),
         }
