@@ -7,11 +7,11 @@ mod metrics;
 pub use counted::Counted;
 pub use metrics::QuotaMetrics;
 
-use crate::app::{Worker, random};
+use crate::app::{App, Worker, random};
 use crate::pipeline::respond::Refusal;
 use crate::tag_lock;
 use crate::upload_location::Session;
-use crate::upstream::Call;
+use crate::upstream::{Call, Pool, UpstreamError};
 use http::Method;
 use portcullis_oci::{Digest, ErrorCode, ProtocolError, RepositoryName};
 use portcullis_store::CachedStore;
@@ -133,13 +133,12 @@ impl Holds {
         // Two requests of one upload at once would each count as if they were alone. One that its client has broken off may take
         // a moment to end.
         let begun = Instant::now();
-        while self.is_at_work(&hold.id) {
+        while !self.enter(&hold) {
             if begun.elapsed() > PATIENCE {
                 return Err(TakeError::AtWork);
             }
             sleep(POLL).await;
         }
-        locked(&self.at_work).insert(hold.id.clone(), Arc::downgrade(&hold));
         let least = wanted.base.saturating_add(wanted.length.unwrap_or_default());
         let takes_ahead = wanted.length.is_none() && !self.is_scarce(&project.id);
         let most = if takes_ahead { least.saturating_add(FIRST_STEP) } else { least };
@@ -157,6 +156,19 @@ impl Holds {
         if let Err(error) = self.store.run(move |store| async move { store.renew(&ids, now, until).await }).await {
             tracing::warn!(%error, "reservations were not renewed; it is tried again");
         }
+    }
+
+    /// Puts a hold among those at work, where no other one of its id is: both in one step.
+    fn enter(&self, hold: &Arc<Hold>) -> bool {
+        // Dropped after the lock is given back, which its own drop may need.
+        let before: Option<Arc<Hold>>;
+        let mut at_work = locked(&self.at_work);
+        before = at_work.get(&hold.id).and_then(Weak::upgrade);
+        if before.as_ref().is_some_and(|before| !before.is_over.load(Ordering::Acquire)) {
+            return false;
+        }
+        at_work.insert(hold.id.clone(), Arc::downgrade(hold));
+        true
     }
 
     /// Whether a request of this upload is under way here.
@@ -454,20 +466,31 @@ impl Drop for Hold {
 /// Gives an upload up: what the upstream has of it goes, and so does the room that it had. Where the upstream does not answer
 /// for it, the upload keeps its room until the sweeper gives it up.
 pub async fn abandon(worker: &Worker, project: &Project, repository: &RepositoryName, session: &Session) {
-    let scope = format!("repository:{}:pull,push,delete", project.upstream_name(repository));
-    let call = Call::new(Method::DELETE, session.upstream.to_string(), scope);
-    let ended = match worker.app.upstream.call(&worker.pool, call).await {
-        Ok(answer) => answer.whole().await.is_ok_and(|(head, _)| !head.status.is_server_error()),
-        Err(_) => false,
-    };
-    if !ended {
-        tracing::warn!(project = %project.name, %repository, "an upload was not given up upstream; it is tried again");
+    if let Err(error) = end_upload(&worker.app, &worker.pool, project, repository, &session.upstream).await {
+        tracing::warn!(project = %project.name, %repository, %error, "an upload was not given up upstream; it is tried again");
         return;
     }
     let id = session.upload.clone();
     if let Err(error) = worker.app.store.run(|store| async move { store.close_upload(&id).await }).await {
         tracing::warn!(%error, "an upload that was given up is still on record; it runs out");
     }
+}
+
+/// Ends an upload upstream, where it lies there: what the upstream has of it takes up storage that nobody is charged with. One
+/// that it does not know, or finds elsewhere than it was left, has nothing more to give up.
+pub async fn end_upload(
+    app: &App,
+    pool: &Arc<Pool>,
+    project: &Project,
+    repository: &RepositoryName,
+    location: &str,
+) -> Result<(), UpstreamError> {
+    let scope = format!("repository:{}:pull,push,delete", project.upstream_name(repository));
+    let status = app.upstream.call(pool, Call::new(Method::DELETE, location, scope)).await?.whole().await?.0.status;
+    if status.is_server_error() {
+        return Err(UpstreamError::Odd(format!("it answered {} to the end of an upload", status.as_u16())));
+    }
+    Ok(())
 }
 
 /// A new operation's id.

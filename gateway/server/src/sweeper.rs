@@ -5,12 +5,13 @@ mod finish;
 
 use crate::app::App;
 use crate::config::Isolation;
-use crate::quota::{LEASE, RENEW_EVERY};
+use crate::quota::{self, LEASE, RENEW_EVERY};
 use crate::upstream::{Call, Pool, UpstreamError};
 use http::{Method, StatusCode};
 use portcullis_oci::Operation;
 use portcullis_tenancy::ledger::{Unlinkable, Upload};
-use portcullis_tenancy::{ProjectId, Store, StoreError, Timestamp};
+use portcullis_tenancy::{Project, ProjectId, Store, StoreError, Timestamp};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, timeout};
@@ -88,20 +89,21 @@ enum SweepError {
 
 async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), SweepError> {
     app.store.run(move |store| async move { store.sweep(now).await }).await?;
-    show_accounts(app).await?;
+    let projects = projects(app).await?;
+    show_accounts(app, &projects).await?;
     // Under maintenance nothing is written upstream, by nobody.
     if app.store.maintenance().await?.is_some() {
         return Ok(());
     }
     // What the upstream does not answer for keeps nothing else waiting.
     for upload in app.store.run(move |store| async move { store.ended_uploads(now, BATCH).await }).await? {
-        told(give_up(app, pool, upload).await);
+        told(give_up(app, pool, projects.get(&upload.project), upload).await);
     }
     // Whoever wrote a younger entry is likely still at work.
     let before = now.checked_sub(LEASE).unwrap_or(now);
     for entry in app.store.run(move |store| async move { store.unfinished(before).await }).await? {
         let id = [entry.id.clone()];
-        if told(finish::finish(app, pool, entry, now).await) {
+        if told(finish::finish(app, pool, projects.get(&entry.project), entry, now).await) {
             app.holds.metrics.finished();
         } else {
             // Behind all others, so that it is not in their way for ever.
@@ -129,7 +131,7 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), S
             let until = now.checked_add(UNLINKING).unwrap_or(now);
             let take = move |store: Arc<dyn Store>| async move { store.take_unlinkable(before, now, until, 1).await };
             let Some(blob) = app.store.run(take).await?.pop() else { break };
-            told(unlink(app, pool, blob).await);
+            told(unlink(app, pool, projects.get(&blob.project), blob).await);
         }
     }
     Ok(())
@@ -140,35 +142,31 @@ fn told(result: Result<(), SweepError>) -> bool {
     result.inspect_err(|error| tracing::warn!(%error, "something was not swept; it is tried again")).is_ok()
 }
 
+/// All projects, by id; deleted ones included.
+async fn projects(app: &App) -> Result<HashMap<ProjectId, Project>, StoreError> {
+    let projects = app.store.run(|store| async move { store.projects().await }).await?;
+    Ok(projects.into_iter().map(|project| (project.id.clone(), project)).collect())
+}
+
 /// For the metrics.
-async fn show_accounts(app: &App) -> Result<(), SweepError> {
-    let read = |store: Arc<dyn Store>| async move { Ok((store.projects().await?, store.accounts().await?)) };
-    let (projects, accounts) = app.store.run(read).await?;
-    let name =
-        |id: &ProjectId| projects.iter().find(|project| project.id == *id).map(|project| project.name.to_string());
-    let named = accounts.into_iter().filter_map(|(id, account)| Some((name(&id)?, account)));
+async fn show_accounts(app: &App, projects: &HashMap<ProjectId, Project>) -> Result<(), StoreError> {
+    let accounts = app.store.run(|store| async move { store.accounts().await }).await?;
+    let named = accounts.into_iter().filter_map(|(id, account)| Some((projects.get(&id)?.name.to_string(), account)));
     app.holds.metrics.accounts(named.collect());
     Ok(())
 }
 
 /// Gives an upload up whose client has left it: what the upstream has of it takes up storage that nobody is charged with.
-async fn give_up(app: &App, pool: &Arc<Pool>, upload: Upload) -> Result<(), SweepError> {
-    if let (Some(project), Some(upstream)) = (project(app, &upload.project).await?, &upload.upstream) {
-        let scope = format!("repository:{}:pull,push,delete", project.upstream_name(&upload.repository));
-        let call = Call::new(Method::DELETE, upstream.to_string(), scope);
-        let status = app.upstream.call(pool, call).await?.whole().await?.0.status;
-        // One that does not know it, or finds it elsewhere than it was left, has nothing more to give up.
-        if status.is_server_error() {
-            let what = format!("it answered {} to the end of an upload", status.as_u16());
-            return Err(UpstreamError::Odd(what).into());
-        }
+async fn give_up(app: &App, pool: &Arc<Pool>, project: Option<&Project>, upload: Upload) -> Result<(), SweepError> {
+    if let (Some(project), Some(location)) = (project, &upload.upstream) {
+        quota::end_upload(app, pool, project, &upload.repository, location).await?;
     }
     Ok(app.store.run(move |store| async move { store.close_upload(&upload.id).await }).await?)
 }
 
 /// Takes a blob away upstream.
-async fn unlink(app: &App, pool: &Arc<Pool>, blob: Unlinkable) -> Result<(), SweepError> {
-    let Some(project) = project(app, &blob.project).await? else { return Ok(()) };
+async fn unlink(app: &App, pool: &Arc<Pool>, project: Option<&Project>, blob: Unlinkable) -> Result<(), SweepError> {
+    let Some(project) = project else { return Ok(()) };
     let mut is_gone = true;
     for repository in blob.repositories {
         let name = project.upstream_name(&repository);
@@ -191,9 +189,4 @@ async fn unlink(app: &App, pool: &Arc<Pool>, blob: Unlinkable) -> Result<(), Swe
         app.holds.metrics.unlinked();
     }
     Ok(app.store.run(move |store| async move { store.unlinked(&blob.project, &blob.digest, is_gone).await }).await?)
-}
-
-async fn project(app: &App, id: &ProjectId) -> Result<Option<portcullis_tenancy::Project>, StoreError> {
-    let projects = app.store.run(|store| async move { store.projects().await }).await?;
-    Ok(projects.into_iter().find(|project| project.id == *id))
 }

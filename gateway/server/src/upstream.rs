@@ -24,6 +24,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use pool::Lease;
+use portcullis_oci::Digest;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -105,7 +106,7 @@ impl Call {
     }
 
     /// The same call once more, where its body can be sent again.
-    fn copy(&self) -> Option<Self> {
+    pub fn copy(&self) -> Option<Self> {
         Some(Self {
             method: self.method.clone(),
             path: self.path.clone(),
@@ -147,6 +148,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The length that its head tells; none where it tells none.
+    pub fn content_length(&self) -> Option<u64> {
+        self.head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
     /// Reads the body whole, at most [`MAX_WHOLE_BODY`] bytes.
     pub async fn whole(self) -> Result<(http::response::Parts, Bytes), UpstreamError> {
         self.whole_up_to(MAX_WHOLE_BODY).await
@@ -223,6 +229,19 @@ impl Upstream {
         again.headers.insert(header::AUTHORIZATION, value);
         let answer = self.send(pool, again.method, again.path, again.headers, again.body).await?;
         if self.refuses_login(answer.head.status) { Err(UpstreamError::Login) } else { checked(answer) }
+    }
+
+    /// What the upstream answers to a blob's HEAD in the repository of this name, and the size that it states.
+    pub async fn blob_head(
+        &self,
+        pool: &Arc<Pool>,
+        name: &str,
+        digest: &Digest,
+    ) -> Result<(StatusCode, Option<u64>), UpstreamError> {
+        let call = Call::new(Method::HEAD, format!("/v2/{name}/blobs/{digest}"), format!("repository:{name}:pull"));
+        let answer = self.call(pool, call).await?;
+        let answer = self.follow(answer, &Method::HEAD).await?;
+        Ok((answer.head.status, answer.content_length()))
     }
 
     fn refuses_login(&self, status: StatusCode) -> bool {

@@ -206,13 +206,7 @@ impl UpstreamAdmin {
         // A registry may fail to read what is written beside it (Distribution rewrites links in place): it is asked again.
         if matches!(call.method, Method::GET | Method::HEAD) {
             for pause in SECOND_LOOKS {
-                let asked = Call {
-                    method: call.method.clone(),
-                    path: call.path.clone(),
-                    headers: call.headers.clone(),
-                    body: RequestBody::Empty,
-                    scope: call.scope.clone(),
-                };
+                let Some(asked) = call.copy() else { break };
                 let answer = self.upstream.call(&self.pool, asked).await?;
                 if !answer.head.status.is_server_error() {
                     return Ok(answer);

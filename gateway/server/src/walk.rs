@@ -135,16 +135,11 @@ impl<'a> Walker<'a> {
         Self { store, cached, upstream, throwaways, isolation, at_once: AT_ONCE, turns, remembers: true }
     }
 
-    /// One that stands in nobody's way: one request at a time with a pause before each, from the beginning each time.
-    pub fn slow(
-        store: Arc<dyn Store>,
-        cached: Arc<CachedStore>,
-        upstream: UpstreamAdmin,
-        throwaways: &'a Throwaways,
-        isolation: Isolation,
-    ) -> Self {
-        let usual = Self::new(store, cached, upstream.paced(PAUSE), throwaways, isolation);
-        Self { at_once: 1, turns: Semaphore::new(1), remembers: false, ..usual }
+    /// The same, but in nobody's way: one request at a time with a pause before each, from the beginning each time.
+    #[must_use]
+    pub fn slowly(self) -> Self {
+        let upstream = self.upstream.paced(PAUSE);
+        Self { upstream, at_once: 1, turns: Semaphore::new(1), remembers: false, ..self }
     }
 
     /// The upstream that is walked.

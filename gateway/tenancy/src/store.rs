@@ -159,7 +159,8 @@ pub trait Store: Send + Sync {
     /// Records that the repository holds the blob, and charges it where the project was not charged with it.
     async fn add_blob(&self, blob: &StoredBlob, charge: Charge<'_>) -> Result<Admission>;
     /// Records a blob that the upstream took and the project is not to be charged with, and ends its operation: it is not served,
-    /// and is taken away like any other that is not charged. Where the project is charged with it already, it is linked.
+    /// and is taken away like any other that is not charged. Where the project is charged with it already, it is linked. While it
+    /// is being taken away this moment, nothing changes, and the journal keeps it.
     async fn disown(&self, blob: &StoredBlob, operation: &str) -> Result<()>;
     /// A blob's place in a repository.
     async fn standing(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<Standing>;

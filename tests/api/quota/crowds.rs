@@ -1,6 +1,7 @@
 //! Many at once: exactly what fits gets in, and nobody is refused for what others only took ahead.
 
 use super::{denied, stream_blob};
+use http::Method;
 use portcullis_tests::image::Blob;
 use portcullis_tests::ledger::Account;
 use portcullis_tests::scene::{EFFECT, Scene, within};
@@ -56,4 +57,22 @@ fn streams_that_fit_together_all_get_in_and_a_crowd_does_not_refuse_itself_empty
     assert!((1..=2).contains(&let_in), "{let_in} of six times 2 MiB in 5");
     let used = 5 * MIB + let_in as u64 * 2 * MIB;
     within(EFFECT, || (scene.gateway.account("acme") == Account { used, reserved: 0 }).then_some(()));
+}
+
+#[test]
+fn an_upload_takes_one_request_at_a_time() {
+    let scene = Scene::open();
+    let repository = scene.acme("one-by-one");
+    let location = repository.open_upload();
+    let (sender, body) = portcullis_tests::http::pieces();
+    sender.send(vec![1; 1000]);
+    let first = repository.at(Method::PATCH, &location).stream(body);
+    let first = std::thread::spawn(move || first.send());
+    within(EFFECT, || (scene.gateway.account("acme").reserved > 0).then_some(()));
+    repository.at(Method::PATCH, &location).body("more").send().refused(400, "BLOB_UPLOAD_INVALID");
+    repository.at(Method::DELETE, &location).send().refused(400, "BLOB_UPLOAD_INVALID");
+    drop(sender);
+    let went_on = first.join().expect("no panic").expect(202).header("location");
+    assert_eq!(scene.gateway.account("acme").reserved, 1000, "the others have changed nothing");
+    repository.at(Method::DELETE, &went_on).send().expect(204);
 }

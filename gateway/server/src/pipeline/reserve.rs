@@ -10,8 +10,7 @@ use super::screen::{Leave, Screened};
 use crate::config::Isolation;
 use crate::quota::{Hold, Wanted, abandon, operation_id};
 use crate::tag_lock::TagLocks;
-use crate::upstream::Call;
-use http::{Method, StatusCode, header};
+use http::{StatusCode, header};
 use portcullis_oci::manifest::Manifest;
 use portcullis_oci::route::UploadStart;
 use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, RepositoryName, Tag};
@@ -215,13 +214,7 @@ impl Need<'_> {
     /// A blob's size, as the upstream states it; none where it is not there.
     async fn stated_size(&self, upstream_name: &str, digest: &Digest) -> Result<Option<u64>, Refusal> {
         let worker = &self.visit.worker;
-        let operation = Operation::BlobHead { repository: self.repository.clone(), digest: digest.clone() };
-        let scope = format!("repository:{upstream_name}:pull");
-        let call = Call::new(Method::HEAD, operation.path_and_query(upstream_name), scope);
-        let answer = worker.app.upstream.call(&worker.pool, call).await?;
-        let answer = worker.app.upstream.follow(answer, &Method::HEAD).await?;
-        let length = answer.head.headers.get(header::CONTENT_LENGTH);
-        match (answer.head.status, length.and_then(|length| length.to_str().ok()?.parse().ok())) {
+        match worker.app.upstream.blob_head(&worker.pool, upstream_name, digest).await? {
             (StatusCode::OK, Some(size)) => Ok(Some(size)),
             (StatusCode::NOT_FOUND, _) => Ok(None),
             (status, _) => Err(Refusal::UpstreamStatus { status, retry_after: None }),

@@ -1,6 +1,6 @@
 //! What a crash cut off is finished: the upstream is asked what became of it, and that is recorded.
 
-use super::{SweepError, project};
+use super::SweepError;
 use crate::app::App;
 use crate::config::Isolation;
 use crate::tag_lock::{LockError, TagLocks};
@@ -15,8 +15,14 @@ use portcullis_tenancy::{Project, Store, Timestamp};
 use std::sync::Arc;
 
 /// Finds out what became of a journalled write, and strikes it out. What the upstream cannot say now is asked again.
-pub(super) async fn finish(app: &App, pool: &Arc<Pool>, entry: JournalEntry, now: Timestamp) -> Result<(), SweepError> {
-    let Some(project) = project(app, &entry.project).await? else {
+pub(super) async fn finish(
+    app: &App,
+    pool: &Arc<Pool>,
+    project: Option<&Project>,
+    entry: JournalEntry,
+    now: Timestamp,
+) -> Result<(), SweepError> {
+    let Some(project) = project else {
         return Ok(app.store.run(move |store| async move { store.release(&entry.id).await }).await?);
     };
     let scene = Scene { app, pool, project, repository: entry.repository.clone(), now };
@@ -33,7 +39,7 @@ pub(super) async fn finish(app: &App, pool: &Arc<Pool>, entry: JournalEntry, now
 struct Scene<'a> {
     app: &'a App,
     pool: &'a Arc<Pool>,
-    project: Project,
+    project: &'a Project,
     repository: RepositoryName,
     now: Timestamp,
 }
@@ -175,11 +181,8 @@ impl Scene<'_> {
 
     /// A blob's size, as the upstream states it; none where it is not there.
     async fn stated_size(&self, digest: &Digest) -> Result<Option<u64>, SweepError> {
-        let operation = Operation::BlobHead { repository: self.repository.clone(), digest: digest.clone() };
-        let answer = self.app.upstream.call(self.pool, self.call(Method::HEAD, &operation)).await?;
-        let answer = self.app.upstream.follow(answer, &Method::HEAD).await?;
-        let length = answer.head.headers.get(header::CONTENT_LENGTH);
-        match (answer.head.status, length.and_then(|length| length.to_str().ok()?.parse().ok())) {
+        let name = self.project.upstream_name(&self.repository);
+        match self.app.upstream.blob_head(self.pool, &name, digest).await? {
             (StatusCode::OK, Some(size)) => Ok(Some(size)),
             (StatusCode::NOT_FOUND, _) => Ok(None),
             (status, _) => Err(odd(status, "a blob's HEAD")),

@@ -106,8 +106,7 @@ impl UpstreamAdmin {
         let path = format!("/v2/{repository}/blobs/{digest}");
         let answer = self.send(Call::new(Method::HEAD, path, format!("repository:{repository}:pull"))).await?;
         let answer = self.upstream.follow(answer, &Method::HEAD).await?;
-        let length = answer.head.headers.get(header::CONTENT_LENGTH);
-        match (answer.head.status, length.and_then(|length| length.to_str().ok()?.parse().ok())) {
+        match (answer.head.status, answer.content_length()) {
             (StatusCode::OK, Some(size)) => Ok(Some(size)),
             (StatusCode::NOT_FOUND, _) => Ok(None),
             (StatusCode::OK, None) => bail!("the registry does not say how large {repository} {digest} is"),

@@ -45,7 +45,8 @@ async fn once(app: &App, node: &str, period: Duration) -> anyhow::Result<()> {
     app.telemetry.reconcile_running.set(1);
     let config = app.settings.load().config.upstream.clone();
     let upstream = UpstreamAdmin::new(&config)?;
-    let walker = Walker::slow(Arc::clone(&store), Arc::clone(&app.store), upstream, &app.throwaways, config.isolation);
+    let walker = Walker::new(Arc::clone(&store), Arc::clone(&app.store), upstream, &app.throwaways, config.isolation);
+    let walker = walker.slowly();
     let sources = Sources::read(walker.upstream(), Vec::new()).await?;
     let mut drift: BTreeMap<Kind, usize> = Kind::ALL.into_iter().map(|kind| (kind, 0)).collect();
     let mut failed = 0_usize;

@@ -4,7 +4,7 @@ use super::account::Ledger;
 use super::{CHUNK, FEW, placeholders, size};
 use crate::journal::BLOB_DONE;
 use crate::row;
-use crate::sql::{SqlStore, Write};
+use crate::sql::{Query, SqlStore, Write};
 use portcullis_oci::{Digest, RepositoryName};
 use portcullis_tenancy::ledger::{Charge, HeldBlob, Standing, StoredBlob, Unlinkable};
 use portcullis_tenancy::quota::{Admission, Unpaid};
@@ -63,16 +63,19 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
 }
 
 pub(crate) async fn disown(store: &SqlStore, blob: &StoredBlob, operation: &str) -> Result<()> {
-    let mut ledger = Ledger::open(store, &blob.project, true).await?;
-    let (now, digest) = (blob.at.as_millisecond(), blob.digest.as_str());
+    let (project, digest) = (&blob.project, &blob.digest);
+    let mut ledger = Ledger::open(store, project, true).await?;
+    let known = known(&mut ledger.write, project, std::slice::from_ref(digest)).await?.remove(digest.as_str());
+    if known.is_some_and(|known| known.is_busy(blob.at)) {
+        // Whoever takes it away does not know of this repository: the journal keeps it until that is over.
+        return Ok(());
+    }
     let put = query(
         "INSERT INTO blob (project_id, digest, size, uncharged_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     );
-    ledger.write.execute(put.bind(&*blob.project.0).bind(digest).bind(size(blob.size)?).bind(now)).await?;
-    let link = query(
-        "INSERT INTO link (project_id, repository, digest, linked_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-    );
-    ledger.write.execute(link.bind(&*blob.project.0).bind(blob.repository.as_str()).bind(digest).bind(now)).await?;
+    let put = put.bind(&*project.0).bind(digest.as_str()).bind(size(blob.size)?).bind(blob.at.as_millisecond());
+    ledger.write.execute(put).await?;
+    link(&mut ledger.write, blob).await?;
     ledger.end_reservation(operation).await?;
     for sql in ["DELETE FROM upload WHERE id = $1", BLOB_DONE] {
         ledger.write.execute(query(sql).bind(operation)).await?;
@@ -88,13 +91,18 @@ pub(crate) async fn charge_one(write: &mut Write, blob: &StoredBlob) -> Result<(
          ON CONFLICT (project_id, digest) DO UPDATE SET size = excluded.size, orphan_since = excluded.orphan_since, \
          uncharged_at = NULL, unlinking_until = NULL, kept_upstream = 0",
     );
-    let now = blob.at.as_millisecond();
-    write.execute(put.bind(&*blob.project.0).bind(blob.digest.as_str()).bind(size(blob.size)?).bind(now)).await?;
+    let put = put.bind(&*blob.project.0).bind(blob.digest.as_str()).bind(size(blob.size)?);
+    write.execute(put.bind(blob.at.as_millisecond())).await?;
+    link(write, blob).await
+}
+
+/// Puts down that the repository holds it.
+async fn link(write: &mut Write, blob: &StoredBlob) -> Result<()> {
     let link = query(
         "INSERT INTO link (project_id, repository, digest, linked_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     );
-    let link = link.bind(&*blob.project.0).bind(blob.repository.as_str()).bind(blob.digest.as_str()).bind(now);
-    write.execute(link).await.map(|_| ())
+    let link = link.bind(&*blob.project.0).bind(blob.repository.as_str()).bind(blob.digest.as_str());
+    write.execute(link.bind(blob.at.as_millisecond())).await.map(|_| ())
 }
 
 /// What is known of these blobs, by digest.
@@ -105,16 +113,22 @@ pub(crate) async fn known(
 ) -> Result<HashMap<String, Known>> {
     let mut known = HashMap::new();
     for chunk in digests.chunks(CHUNK) {
-        let mut sql = String::from(KNOWN);
-        placeholders(&mut sql, 2, chunk.len());
-        sql.push(')');
-        let mut select = query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW).bind(&*project.0);
-        for digest in chunk {
-            select = select.bind(digest.as_str());
-        }
-        known.extend(write.all(select, |row| Ok((row::text(row, "digest")?, read(row)?))).await?);
+        known.extend(write.all(look(project, chunk), read_named).await?);
     }
     Ok(known)
+}
+
+/// Asks what is known of these blobs; at most a [`CHUNK`] of them.
+fn look<'q>(project: &'q ProjectId, digests: &'q [Digest]) -> Query<'q> {
+    let mut sql = String::from(KNOWN);
+    placeholders(&mut sql, 2, digests.len());
+    sql.push(')');
+    let select = query(AssertSqlSafe(sql)).persistent(digests.len() <= FEW).bind(&*project.0);
+    digests.iter().fold(select, |select, digest| select.bind(digest.as_str()))
+}
+
+fn read_named(row: &AnyRow) -> Result<(String, Known)> {
+    Ok((row::text(row, "digest")?, read(row)?))
 }
 
 fn read(row: &AnyRow) -> Result<Known> {
@@ -184,15 +198,7 @@ pub(crate) async fn unpaid(
         unpaid.knows_manifest = store.optional(find, |_| Ok(())).await?.is_some();
     }
     for chunk in digests.chunks(CHUNK) {
-        let mut sql = String::from(KNOWN);
-        placeholders(&mut sql, 2, chunk.len());
-        sql.push(')');
-        let mut select = query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW).bind(&*project.0);
-        for digest in chunk {
-            select = select.bind(digest.as_str());
-        }
-        let known: HashMap<String, Known> =
-            store.all(select, |row| Ok((row::text(row, "digest")?, read(row)?))).await?.into_iter().collect();
+        let known: HashMap<String, Known> = store.all(look(project, chunk), read_named).await?.into_iter().collect();
         for digest in chunk {
             match known.get(digest.as_str()) {
                 None => unpaid.unknown.push(digest.clone()),

@@ -422,6 +422,10 @@ pub async fn what_may_not_stay_is_on_record_and_not_served(nodes: Nodes) {
     let standing = async |blob: &str| nodes.other.standing(&acme.id, &repo("acme/app"), &digest(blob)).await.unwrap();
     assert_eq!(standing("new").await, Standing::Uncharged);
     assert_eq!(nodes.one.take_unlinkable(at(2), at(2), at(9), 10).await.unwrap().len(), 1, "it is taken away");
+    // From another repository it would be missed by whoever is at it.
+    let elsewhere = StoredBlob { at: at(3), ..of("acme/copy", "new") };
+    nodes.one.disown(&elsewhere, "none").await.unwrap();
+    assert!(!nodes.other.has_link(&acme.id, &repo("acme/copy"), &digest("new")).await.unwrap());
     // What the project is charged with stays what it is.
     bring(&nodes, &acme, "acme/other", "paid").await;
     nodes.one.disown(&of("acme/app", "paid"), "none").await.unwrap();

@@ -128,7 +128,7 @@ pub async fn manifest(
         return Err(unknown_manifest(&errand.repository, reference).into());
     }
     let media_type = answer.head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if Throwaways::could_be(media_type, content_length(&answer)) {
+    if Throwaways::could_be(media_type, answer.content_length()) {
         return look_closely(errand, method, reference, answer).await;
     }
     let expected = expected(reference, &answer)?;
@@ -204,10 +204,6 @@ async fn deliver(errand: &Errand, answer: Answer, expected: Option<&Digest>) -> 
         _ => Body::relay(relay),
     };
     Ok(head(errand, parts.status, &parts.headers, body))
-}
-
-fn content_length(answer: &Answer) -> Option<u64> {
-    answer.head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The length in `Content-Range: bytes */<length>`.

@@ -268,8 +268,7 @@ async fn stated_size(errand: &Errand, digest: &Digest) -> Result<u64, Refusal> {
     for pause in SECOND_LOOKS.map(Some).into_iter().chain([None]) {
         let answer = errand.send(errand.call_to(Method::HEAD, path.clone())).await?;
         let answer = errand.visit.worker.app.upstream.follow(answer, &Method::HEAD).await?;
-        let length = answer.head.headers.get(header::CONTENT_LENGTH);
-        match (answer.head.status, length.and_then(|length| length.to_str().ok()?.parse().ok()), pause) {
+        match (answer.head.status, answer.content_length(), pause) {
             (StatusCode::OK, Some(size), _) => return Ok(size),
             (StatusCode::NOT_FOUND | StatusCode::INTERNAL_SERVER_ERROR, _, Some(pause)) => sleep(pause).await,
             _ => break,
