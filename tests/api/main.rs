@@ -3,6 +3,7 @@
 mod bad_input;
 mod faults;
 mod isolation;
+mod limits;
 mod login;
 mod operation;
 mod policies;

@@ -109,6 +109,9 @@ impl Gateway {
         // Many tests at once on few cores make a guest slow, and let it wait: how long is no test's business that does not set it.
         set(&mut document, "policies.small_cpu_ms", 50.into());
         set(&mut document, "policies.hard_stop_ms", 10_000.into());
+        // All tests come from one address, and many share a gateway and fail to log in to it.
+        set(&mut document, "limits.login_failures_per_address", "off".into());
+        set(&mut document, "limits.login_failures_per_account", "off".into());
         let builder = Builder {
             document,
             host: "localhost".to_owned(),

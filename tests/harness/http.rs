@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use std::future::Future;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -31,6 +31,7 @@ pub struct Http {
     host: String,
     port: u16,
     tls: Option<Arc<rustls::ClientConfig>>,
+    from: Option<IpAddr>,
 }
 
 /// Who asks.
@@ -68,7 +69,18 @@ impl Http {
             host: uri.host().unwrap_or_else(|| panic!("{url} has no host")).to_owned(),
             port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
             tls: https.then(|| wire::trust(ca.expect("https needs a CA to trust"))),
+            from: None,
         }
+    }
+
+    /// The same origin, talked to from another of this machine's addresses: any in 127.0.0.0/8 is.
+    #[must_use]
+    pub fn from(&self, address: [u8; 4]) -> Http {
+        Http { from: Some(address.into()), ..self.clone() }
+    }
+
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        self.from
     }
 
     /// `host:port`, as in an image's reference and in the `Host` header.

@@ -17,6 +17,7 @@ pub mod persona;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod redis;
 pub mod registry;
 pub mod repository;
 pub mod scene;

@@ -118,6 +118,7 @@ async fn readyz(State(shared): State<Shared>) -> Response {
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
+    shared.app.limits.measure();
     shared.app.telemetry.store_up.set(i64::from(!shared.app.store.is_stale()));
     let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, text)], shared.app.telemetry.expose()).into_response()

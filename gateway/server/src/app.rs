@@ -1,6 +1,7 @@
 //! The shared state: what every thread of the gateway looks at.
 
 use crate::config::Config;
+use crate::limits::{Limits, Shared};
 use crate::origin::Hosts;
 use crate::pipeline::identify::TokenCache;
 use crate::policies::{Policies, PolicyMetrics};
@@ -9,6 +10,7 @@ use crate::telemetry::Telemetry;
 use crate::throwaway::Throwaways;
 use crate::upload_location::UploadLocations;
 use crate::upstream::{Pool, Upstream};
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use portcullis_store::CachedStore;
 use portcullis_tenancy::key::{MasterKey, Purpose};
@@ -34,6 +36,8 @@ pub struct App {
     pub tokens: TokenCache,
     /// What is attached.
     pub policies: Arc<Policies>,
+    /// How often and how much clients may ask.
+    pub limits: Limits,
     /// Room for what goes upstream.
     pub holds: Arc<Holds>,
     /// Metrics and the access log.
@@ -85,12 +89,21 @@ impl App {
         // Before the first request: what is attached must not be passed by for having just started.
         policies.load_all(&store).await?;
         let holds = Holds::new(Arc::clone(&store), config.quota.reservation);
+        let shared = config
+            .limits
+            .shared
+            .as_ref()
+            .map(|shared| Shared::start(shared, &issuer))
+            .transpose()
+            .context("limits.shared")?;
+        let limits = Limits::new(&config.limits, shared);
         Ok(Arc::new(Self {
             upstream: Upstream::new(&config.upstream)?,
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),
             throwaways: Throwaways::new(master.mac_key(Purpose::Throwaways)),
             tokens: TokenCache::new(),
-            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies)), &holds.metrics),
+            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies)), &holds.metrics, &limits.metrics),
+            limits,
             holds,
             policies,
             settings: ArcSwap::from_pointee(Settings::new(config)),

@@ -6,6 +6,7 @@ mod check;
 mod doctor;
 mod grant;
 mod key;
+mod limit;
 mod maintenance;
 mod management;
 mod output;
@@ -72,6 +73,9 @@ enum Command {
     /// What projects may hold, what they hold, and what they ask for
     #[command(subcommand)]
     Quota(quota::Command),
+    /// How often and how much projects and robots may ask, where the configuration's limits are not theirs
+    #[command(subcommand)]
+    Limit(limit::Command),
     /// Let nothing be written upstream while its own garbage is collected
     #[command(subcommand)]
     Maintenance(maintenance::Command),
@@ -154,6 +158,7 @@ impl Cli {
             Command::Grant(command) => block_on(async { grant::run(command, &open().await?).await }),
             Command::Key(command) => block_on(async { key::run(command, &open().await?).await }),
             Command::Quota(command) => block_on(async { quota::run(command, &open().await?).await }),
+            Command::Limit(command) => block_on(async { limit::run(command, &open().await?).await }),
             Command::Maintenance(command) => block_on(async { maintenance::run(command, &open().await?).await }),
             Command::Backup { file } => block_on(async { backup::back_up(&file, &open().await?).await }),
             Command::Restore { file, yes } => {

@@ -16,7 +16,7 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
-pub use limits::Limits;
+pub use limits::{Limits, Logins, RedisPlace, SharedLimits};
 pub use log::Log;
 pub use management::{Management, ManagementListen};
 pub use origin::PublicUrl;
@@ -145,6 +145,8 @@ pub fn take_over(old: &Config, mut new: Config) -> (Config, Vec<&'static str>) {
     keep("upstream", &upstream, &mut new.upstream, &mut kept);
     keep("store", &old.store, &mut new.store, &mut kept);
     keep("tokens.service", &old.tokens.service, &mut new.tokens.service, &mut kept);
+    keep("limits.keys", &old.limits.keys, &mut new.limits.keys, &mut kept);
+    keep("limits.shared", &old.limits.shared, &mut new.limits.shared, &mut kept);
     keep("quota.reservation_s", &old.quota.reservation, &mut new.quota.reservation, &mut kept);
     keep("policies", &old.policies, &mut new.policies, &mut kept);
     keep("log.format", &old.log.json, &mut new.log.json, &mut kept);

@@ -6,6 +6,7 @@ mod body;
 mod cli;
 mod config;
 mod duration;
+mod limits;
 mod listen;
 mod master_key;
 mod network;

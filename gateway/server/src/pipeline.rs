@@ -63,21 +63,26 @@ pub async fn serve(
     let policies = worker.app.policies.current();
     let visit = Arc::new(Visit { worker, settings, head, peer, now: Timestamp::now(), body, policies });
 
-    let answer = match receive::receive(&visit) {
-        Ok(Endpoint::Registry(operation)) => {
-            meter.operation(operation.name());
-            walk(&visit, operation, &mut meter).await
-        }
-        Ok(endpoint) => {
-            meter.operation(endpoint.name());
-            token_endpoint::serve(&visit, &endpoint, &mut meter).await
-        }
-        Err(refusal) => Err(refusal),
-    };
+    let answer = answer(&visit, &mut meter).await;
     let response = answer.unwrap_or_else(|refusal| respond::refuse(&visit, refusal, &mut meter));
     let response = if visit.head.method == Method::HEAD { respond::to_head(response) } else { response };
     meter.status(response.status());
     Ok(response.map(|body| body.metered(meter)))
+}
+
+/// The limit of the client's address, then whatever the request is for.
+async fn answer(visit: &Arc<Visit>, meter: &mut Meter) -> Result<Response<Body>, Refusal> {
+    admit::admit_address(visit).await?;
+    match receive::receive(visit)? {
+        Endpoint::Registry(operation) => {
+            meter.operation(operation.name());
+            walk(visit, operation, meter).await
+        }
+        endpoint => {
+            meter.operation(endpoint.name());
+            token_endpoint::serve(visit, &endpoint, meter).await
+        }
+    }
 }
 
 /// Asks the first two stages once more, for the same project: a body may take long to come, and a tag's lock too, and what was
@@ -95,12 +100,14 @@ async fn walk(visit: &Arc<Visit>, operation: Operation, meter: &mut Meter) -> Re
     meter.caller(&caller);
     let granted = authorize::authorize(visit, caller, operation).await?;
     meter.granted(&granted);
-    let admitted = admit::admit(granted);
+    let admitted = admit::admit(visit, granted, meter).await?;
+    let pulls_left = admitted.pulls_left();
     let inspected = inspect::inspect(visit, admitted).await?;
     let screened = screen::screen(visit, inspected, meter).await?;
     if let Some(granted) = screened.granted_before_waiting() {
         confirm(visit, granted).await?;
     }
     let cleared = reserve::reserve(visit, screened).await?;
-    forward::forward(visit, cleared).await
+    let response = forward::forward(visit, cleared).await?;
+    Ok(respond::with_pulls_left(response, pulls_left))
 }

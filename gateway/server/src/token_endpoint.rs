@@ -4,6 +4,7 @@ mod narrow;
 
 use crate::app::random;
 use crate::body::Body;
+use crate::limits::Attempt;
 use crate::pipeline::Visit;
 use crate::pipeline::identify::{WRONG_CREDENTIALS, living_projects, login, project_name};
 use crate::pipeline::receive::Endpoint;
@@ -186,16 +187,15 @@ async fn identify(visit: &Visit, request: &Request) -> Result<Identity, Refusal>
     match (request.is_post, request.grant_type.as_deref()) {
         (true, Some("refresh_token")) => {
             let token = request.refresh_token.as_deref().unwrap_or_default();
-            let Ok(Refresh { robot, secret }) = app.key_ring().await?.verify_refresh(token, visit.now) else {
-                return Err(Refusal::Login("the refresh token is not valid; log in again".to_owned()));
-            };
-            let robot =
-                app.store.robot(&robot).await?.filter(|robot| robot.check_use(&secret, visit.peer, visit.now).is_ok());
-            match robot {
-                Some(robot) => Ok(Some((robot, secret))),
-                None => Err(Refusal::Login(
-                    "the refresh token's robot or secret is not valid any more; log in again".to_owned(),
-                )),
+            match refresh(visit, token).await? {
+                Ok(identity) => Ok(Some(identity)),
+                // A right one is never made to wait: whose it is is only known afterwards.
+                Err(message) => {
+                    let rules = &visit.settings.config.limits.rates.logins;
+                    app.limits.may_try(rules, Attempt::Refresh, visit.peer)?;
+                    app.limits.login_failed(rules, Attempt::Refresh, visit.peer);
+                    Err(Refusal::Login(message.to_owned()))
+                }
             }
         }
         (true, grant_type) if grant_type != Some("password") => {
@@ -212,6 +212,17 @@ async fn identify(visit: &Visit, request: &Request) -> Result<Identity, Refusal>
             }
         },
     }
+}
+
+/// Whose refresh token it is; the inner error is for the client.
+async fn refresh(visit: &Visit, token: &str) -> Result<Result<(Arc<Robot>, Box<str>), &'static str>, Refusal> {
+    let app = &visit.worker.app;
+    let Ok(Refresh { robot, secret }) = app.key_ring().await?.verify_refresh(token, visit.now) else {
+        return Ok(Err("the refresh token is not valid; log in again"));
+    };
+    let robot = app.store.robot(&robot).await?.filter(|robot| robot.check_use(&secret, visit.peer, visit.now).is_ok());
+    let robot = robot.map(|robot| (robot, secret));
+    Ok(robot.ok_or("the refresh token's robot or secret is not valid any more; log in again"))
 }
 
 async fn answer(

@@ -7,6 +7,7 @@ mod gather;
 mod journal;
 mod key;
 mod ledger;
+mod limit;
 mod policy;
 mod postgres;
 mod project;

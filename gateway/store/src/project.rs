@@ -2,6 +2,7 @@
 
 use crate::sql::{SqlStore, Write, bounded};
 use crate::{policy, row};
+use portcullis_tenancy::limit::Overrides;
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{Project, ProjectId, ProjectName, StoreError, Timestamp};
 use sqlx::any::AnyRow;
@@ -12,7 +13,7 @@ const PURGE_STEP: i64 = 1000;
 
 macro_rules! projects {
     ($rest:literal) => {
-        concat!("SELECT id, name, upstream_prefix, public, created_at, deleted_at FROM project ", $rest)
+        concat!("SELECT id, name, upstream_prefix, public, limits, created_at, deleted_at FROM project ", $rest)
     };
 }
 
@@ -27,13 +28,14 @@ pub(crate) async fn add(store: &SqlStore, project: &Project) -> Result<()> {
     }
     change
         .execute(
-            query("INSERT INTO project (id, name, upstream_prefix, public, created_at, deleted_at) VALUES ($1, $2, $3, $4, $5, $6)")
+            query("INSERT INTO project (id, name, upstream_prefix, public, created_at, deleted_at, limits) VALUES ($1, $2, $3, $4, $5, $6, $7)")
                 .bind(&*project.id.0)
                 .bind(project.name.as_str())
                 .bind(&*project.upstream_prefix)
                 .bind(i64::from(project.public))
                 .bind(project.created_at.as_millisecond())
-                .bind(project.deleted_at.map(Timestamp::as_millisecond)),
+                .bind(project.deleted_at.map(Timestamp::as_millisecond))
+                .bind(project.limits.to_string()),
         )
         .await?;
     change.commit().await
@@ -108,6 +110,7 @@ fn read(row: &AnyRow) -> Result<Project> {
         name: row::parse(row, "name", ProjectName::parse)?,
         upstream_prefix: row::boxed(row, "upstream_prefix")?,
         public: row::number(row, "public")? != 0,
+        limits: row::parse(row, "limits", Overrides::parse)?,
         created_at: row::time(row, "created_at")?,
         deleted_at: row::optional_time(row, "deleted_at")?,
     })

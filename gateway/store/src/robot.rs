@@ -9,6 +9,7 @@ use crate::sql::{Query, SqlStore, bounded};
 use ipnet::IpNet;
 use portcullis_tenancy::credential::SecretHash;
 use portcullis_tenancy::grant::{Grant, Role};
+use portcullis_tenancy::limit::Overrides;
 use portcullis_tenancy::robot::RobotSecret;
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, ProjectName, Robot, RobotId, StoreError, Timestamp};
@@ -19,7 +20,7 @@ use std::collections::HashMap;
 macro_rules! robots {
     ($rest:literal) => {
         concat!(
-            "SELECT r.id, r.project_id, p.name AS project_name, r.name, r.role, r.source_networks, r.created_at, r.expires_at, r.disabled_at \
+            "SELECT r.id, r.project_id, p.name AS project_name, r.name, r.role, r.source_networks, r.limits, r.created_at, r.expires_at, r.disabled_at \
              FROM robot r JOIN project p ON p.id = r.project_id WHERE p.deleted_at IS NULL AND ",
             $rest
         )
@@ -43,8 +44,8 @@ pub(crate) async fn add(store: &SqlStore, robot: &Robot) -> Result<()> {
     }
     let networks: Vec<String> = robot.source_networks.iter().map(ToString::to_string).collect();
     let insert = query(
-        "INSERT INTO robot (id, project_id, name, role, source_networks, created_at, expires_at, disabled_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        "INSERT INTO robot (id, project_id, name, role, source_networks, created_at, expires_at, disabled_at, limits) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
     )
     .bind(&*robot.id.0)
     .bind(&*robot.project.0)
@@ -53,7 +54,8 @@ pub(crate) async fn add(store: &SqlStore, robot: &Robot) -> Result<()> {
     .bind(networks.join(","))
     .bind(robot.created_at.as_millisecond())
     .bind(robot.expires_at.map(Timestamp::as_millisecond))
-    .bind(robot.disabled_at.map(Timestamp::as_millisecond));
+    .bind(robot.disabled_at.map(Timestamp::as_millisecond))
+    .bind(robot.limits.to_string());
     if change.execute(insert).await? == 0 {
         return Err(StoreError::Taken("robot name"));
     }
@@ -189,6 +191,7 @@ fn read(row: &AnyRow) -> Result<Robot> {
         source_networks: networks
             .map(|network| row::parsed("source_networks", network, str::parse::<IpNet>))
             .collect::<Result<_>>()?,
+        limits: row::parse(row, "limits", Overrides::parse)?,
         created_at: row::time(row, "created_at")?,
         expires_at: row::optional_time(row, "expires_at")?,
         disabled_at: row::optional_time(row, "disabled_at")?,

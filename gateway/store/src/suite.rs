@@ -6,6 +6,7 @@
 
 pub mod contention;
 pub mod ledger;
+pub mod limits;
 pub mod policies;
 pub mod quota;
 pub mod rules;
@@ -17,6 +18,7 @@ use portcullis_oci::{Digest, RepositoryName, Tag};
 use portcullis_tenancy::credential::SecretHash;
 use portcullis_tenancy::grant::{Consent, Grant, Role};
 use portcullis_tenancy::ledger::{Charge, HeldBlob, PushedManifest, StoredBlob, Upload};
+use portcullis_tenancy::limit::Overrides;
 use portcullis_tenancy::quota::Admission;
 use portcullis_tenancy::robot::RobotSecret;
 use portcullis_tenancy::store::Result;
@@ -47,6 +49,8 @@ macro_rules! every_behaviour {
             rules::keys_overlap_and_end
             rules::the_deployments_id_is_made_once
             rules::every_change_of_a_rule_bumps_the_generation_and_nothing_else_does
+            limits::limits_come_back_as_they_were_set_for_projects_and_robots
+            limits::of_two_changes_of_different_limits_at_once_both_stay
             policies::an_attached_policy_comes_back_as_it_was_put_with_its_component
             policies::a_policy_of_the_same_name_takes_the_place_of_its_owners_and_no_other
             policies::of_two_changes_of_what_both_have_read_the_later_one_is_told
@@ -107,6 +111,7 @@ fn project_at(name: &str, prefix: &str) -> Project {
         name: ProjectName::parse(name).unwrap(),
         upstream_prefix: prefix.into(),
         public: false,
+        limits: Overrides::default(),
         created_at: at(0),
         deleted_at: None,
     }
@@ -122,6 +127,7 @@ fn robot(project: &Project, name: &str) -> Robot {
         name: name.into(),
         role: Some(Role::Push),
         source_networks: Vec::new(),
+        limits: Overrides::default(),
         created_at: at(1),
         expires_at: None,
         disabled_at: None,

@@ -6,6 +6,7 @@ pub mod error;
 pub mod grant;
 pub mod key;
 pub mod ledger;
+pub mod limit;
 #[cfg(test)]
 mod memory;
 pub mod policy;

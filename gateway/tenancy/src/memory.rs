@@ -6,6 +6,7 @@ use crate::ledger::{
     Charge, HeldBlob, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable,
     Upload, Walk,
 };
+use crate::limit::{Change, LimitOwner, Overrides};
 use crate::policy::{Attachment, PolicyName};
 use crate::project::{NewProject, prefixes_overlap};
 use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
@@ -228,6 +229,9 @@ impl Store for MemoryStore {
     }
     async fn set_maintenance(&self, _: Option<Timestamp>) -> Result<()> {
         unasked("set_maintenance")
+    }
+    async fn change_limits(&self, _: LimitOwner<'_>, _: &Change) -> Result<Overrides> {
+        unasked("change_limits")
     }
     async fn add_quota_request(&self, _: &QuotaRequest) -> Result<()> {
         unasked("add_quota_request")

@@ -1,5 +1,6 @@
 //! Projects: the tenants. A project is the first path component of its repositories.
 
+use crate::limit::Overrides;
 use crate::{Random, Store, StoreError, TenancyError, Timestamp, random_id};
 use portcullis_oci::RepositoryName;
 use portcullis_oci::name::is_path;
@@ -52,6 +53,8 @@ pub struct Project {
     pub upstream_prefix: Box<str>,
     /// Whether anybody may pull.
     pub public: bool,
+    /// Its limits, as far as they are not the configuration's.
+    pub limits: Overrides,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was deleted; its name and prefix stay reserved until it is purged.
@@ -105,6 +108,7 @@ pub async fn create(
         name: new.name,
         upstream_prefix,
         public: new.public,
+        limits: Overrides::default(),
         created_at: now,
         deleted_at: None,
     };

@@ -2,6 +2,7 @@
 
 use crate::credential::{Secret, SecretHash};
 use crate::grant::{Consent, Grant, Role};
+use crate::limit::Overrides;
 use crate::{Project, ProjectId, ProjectName, Random, Store, StoreError, TenancyError, Timestamp, project, random_id};
 use ipnet::{IpNet, Ipv4Net};
 use portcullis_oci::scope::{Actions, RepositoryPattern};
@@ -35,6 +36,8 @@ pub struct Robot {
     pub role: Option<Role>,
     /// Where it may come from; empty is anywhere.
     pub source_networks: Vec<IpNet>,
+    /// Its limits, as far as they are not the configuration's.
+    pub limits: Overrides,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends.
@@ -220,6 +223,7 @@ pub async fn create(
         name: new.name.into(),
         role,
         source_networks,
+        limits: Overrides::default(),
         created_at: now,
         expires_at: new.expires_at,
         disabled_at: None,

@@ -7,6 +7,7 @@ use crate::ledger::{
     Charge, HeldBlob, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable,
     Upload, Walk,
 };
+use crate::limit::{Change, LimitOwner, Overrides};
 use crate::policy::{Attachment, PolicyName};
 use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
 use crate::token::ScopeSet;
@@ -75,6 +76,9 @@ pub trait Store: Send + Sync {
     async fn delete_robot(&self, id: &RobotId) -> Result<()>;
     /// Notes when secrets were last used: (secret id, time). Does not bump the generation; a secret that is gone is no error.
     async fn note_use(&self, uses: &[(Box<str>, Timestamp)]) -> Result<()>;
+
+    /// Changes the limits of a living project, or of one's robot, and returns what they are afterwards.
+    async fn change_limits(&self, owner: LimitOwner<'_>, change: &Change) -> Result<Overrides>;
 
     /// Grants on this project's repositories held by other projects' robots; on every project's where none is given.
     async fn foreign_grants(&self, project: Option<&ProjectId>) -> Result<Vec<ForeignGrant>>;

@@ -6,7 +6,7 @@ use rustls::pki_types::pem::PemObject as _;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// A connection to a peer, with or without TLS.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -14,7 +14,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 
 /// Connects, and agrees on a protocol where there is TLS.
 pub(super) async fn connect(http: &Http, http2: bool) -> Result<Box<dyn Wire>, String> {
-    let stream = TcpStream::connect(http.address()).await.map_err(explain)?;
+    let stream = match http.source() {
+        None => TcpStream::connect(http.address()).await.map_err(explain)?,
+        Some(source) => {
+            let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(explain)?;
+            socket.bind((source, 0).into()).map_err(explain)?;
+            socket.connect(http.address()).await.map_err(explain)?
+        }
+    };
     stream.set_nodelay(true).map_err(explain)?;
     let Some(config) = http.tls() else {
         return Ok(Box::new(stream));

@@ -71,6 +71,7 @@ pub(super) async fn run(file: &Path, config: &Config) -> Result<Answer, Failure>
     findings.extend(house::examine_transport(config));
     findings.extend(certificate::examine(config, now));
     findings.extend(house::examine(config, now).await);
+    findings.extend(house::examine_limits(config).await);
     findings.extend(upstream::examine(&config.upstream, now).await);
     Ok(answer(&findings))
 }

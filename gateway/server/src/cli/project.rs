@@ -345,6 +345,7 @@ mod tests {
             name: ProjectName::parse("acme").unwrap(),
             upstream_prefix: "tenants/acme".into(),
             public: true,
+            limits: portcullis_tenancy::limit::Overrides::default(),
             created_at: "2027-01-15T08:00:00Z".parse().unwrap(),
             deleted_at: None,
         };

@@ -1,5 +1,11 @@
 //! `[limits]`: everything has one.
 
+mod rates;
+mod shared;
+
+pub use rates::Logins;
+pub use shared::{RedisPlace, SharedLimits};
+
 use super::reader::Section;
 use std::time::Duration;
 
@@ -26,6 +32,12 @@ pub struct Limits {
     pub discard_bytes: u64,
     /// `discard_timeout_s`
     pub discard_timeout: Duration,
+    /// How often and how much, of whom.
+    pub rates: rates::Rates,
+    /// `keys`: how many addresses are kept track of, how many projects and robots, and how many who failed to log in.
+    pub keys: usize,
+    /// `shared`: where nodes count together; none where each counts alone.
+    pub shared: Option<SharedLimits>,
 }
 
 pub(super) fn read(mut section: Section<'_>) -> Option<Limits> {
@@ -53,6 +65,9 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Limits> {
     let discard_bytes = section.number("discard_bytes", 64 * MIB, 0..=GIB, "all of it is traffic for nothing");
     let discard_timeout =
         section.seconds("discard_timeout_s", 5, 0..=60, "a refused client holds a connection for so long");
+    let rates = rates::read(&mut section);
+    let keys = section.number("keys", 65_536, 256..=16_777_216, "each takes some 30 bytes in each of five tables");
+    let shared = shared::read(&mut section);
     section.finish();
     Some(Limits {
         manifest_bytes: manifest_bytes?,
@@ -63,5 +78,8 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Limits> {
         page_entries: page_entries?,
         discard_bytes: discard_bytes?,
         discard_timeout,
+        rates: rates?,
+        keys: keys?,
+        shared,
     })
 }

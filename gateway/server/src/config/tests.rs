@@ -21,10 +21,10 @@ static PAIR: LazyLock<(String, String)> = LazyLock::new(|| {
 fn disk(path: &Path) -> io::Result<Vec<u8>> {
     let name = path.file_name().unwrap().to_str().unwrap();
     match name {
-        "fullchain.pem" | "upstream-ca.pem" => Ok(PAIR.0.clone().into()),
+        "fullchain.pem" | "upstream-ca.pem" | "redis-ca.pem" => Ok(PAIR.0.clone().into()),
         "key.pem" => Ok(PAIR.1.clone().into()),
         "other-key.pem" => Ok(rcgen::KeyPair::generate().unwrap().serialize_pem().into()),
-        "upstream-password" | "store-password" => Ok(b"s3cret pass\r\n".to_vec()),
+        "upstream-password" | "store-password" | "redis-password" => Ok(b"s3cret pass\r\n".to_vec()),
         "two-lines" => Ok(b"one\ntwo\n".to_vec()),
         "empty" => Ok(b"\n".to_vec()),
         _ => Err(io::ErrorKind::NotFound.into()),

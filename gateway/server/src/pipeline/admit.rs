@@ -1,26 +1,148 @@
-//! Rates and concurrency → [`Admitted`]. No limit is kept yet: this room is where it will be asked.
+//! Rates and concurrency → [`Admitted`]. The limit by address is asked before anything else of a request is looked at; those of
+//! robot and project once it is known whose it is.
 
+use super::Visit;
 use super::authorize::Granted;
+use super::respond::Refusal;
+use super::settle::Meter;
+use crate::limits::{Limits, Lines, Name, Of, Place, PullsLeft, Tab};
+use portcullis_oci::Operation;
+use portcullis_tenancy::limit::{Ask, Rate};
+use std::sync::Arc;
 
 /// An operation that its limits allow. Only this stage makes one.
-pub struct Admitted(Granted);
+pub struct Admitted {
+    granted: Granted,
+    place: Option<Place>,
+    pulls_left: Option<PullsLeft>,
+}
 
 impl Admitted {
     /// What was granted.
     pub fn granted(&self) -> &Granted {
-        &self.0
+        &self.granted
+    }
+
+    /// What a pull leaves of the limit on pulls that is nearest to its end.
+    pub fn pulls_left(&self) -> Option<PullsLeft> {
+        self.pulls_left
     }
 
     pub(super) fn granted_mut(&mut self) -> &mut Granted {
-        &mut self.0
+        &mut self.granted
     }
 
-    pub(super) fn into_granted(self) -> Granted {
-        self.0
+    /// What was granted, and an upload's place, which is given back when it is dropped.
+    pub(super) fn into_parts(self) -> (Granted, Option<Place>) {
+        (self.granted, self.place)
     }
 }
 
-/// Admits every operation that was granted.
-pub fn admit(granted: Granted) -> Admitted {
-    Admitted(granted)
+/// Asks the limit of the client's address. It costs no cryptography, and comes before all that does.
+pub async fn admit_address(visit: &Visit) -> Result<(), Refusal> {
+    let mut lines = Lines::default();
+    let rate = visit.settings.config.limits.rates.requests_per_address;
+    lines.add(Name::RequestsPerAddress, Of::Address(visit.peer), rate, Ask::ONE);
+    visit.worker.app.limits.ask(&mut lines).await
+}
+
+/// Admits an operation, or says which limit is in the way. Its bytes are charged from here on.
+pub async fn admit(visit: &Visit, granted: Granted, meter: &mut Meter) -> Result<Admitted, Refusal> {
+    let app = &visit.worker.app;
+    let place = upload_place(visit, &granted)?;
+    let (robot, project) = (rates_of_robot(visit, &granted), rates_of_project(visit, &granted));
+    let asks = Asks::of(granted.operation());
+    let mut lines = Lines::default();
+    if let Some((robot, rates)) = granted.caller().robot().zip(robot) {
+        let of = Of::Robot(robot);
+        lines.add(Name::RequestsPerRobot, of, rates.requests, Ask::ONE);
+        lines.add(Name::PullsPerRobot, of, rates.pulls.filter(|_| asks.pulls.is_some()), asks.pulls());
+        lines.add(Name::PushesPerRobot, of, rates.pushes.filter(|_| asks.is_push), Ask::ONE);
+        lines.add(Name::BytesPerRobot, of, rates.bytes.filter(|_| asks.bytes), Ask::ROOM);
+    }
+    if let Some((project, rates)) = granted.project().zip(project) {
+        let of = Of::Project(project);
+        lines.add(Name::RequestsPerProject, of, rates.requests, Ask::ONE);
+        lines.add(Name::PullsPerProject, of, rates.pulls.filter(|_| asks.pulls.is_some()), asks.pulls());
+        lines.add(Name::PushesPerProject, of, rates.pushes.filter(|_| asks.is_push), Ask::ONE);
+        lines.add(Name::BytesPerProject, of, rates.bytes.filter(|_| asks.bytes), Ask::ROOM);
+    }
+    app.limits.ask(&mut lines).await?;
+    let pulls_left = PullsLeft::among(&lines);
+    let robot = granted.caller().robot().cloned().zip(robot.and_then(|rates| rates.bytes));
+    let project = granted.project().cloned().zip(project.and_then(|rates| rates.bytes));
+    if let Some(tab) = Tab::open(app, robot, project) {
+        if let Some(body) = &visit.body {
+            body.charge_to(&tab);
+        }
+        meter.charge_to(tab);
+    }
+    Ok(Admitted { granted, place, pulls_left })
+}
+
+/// What an operation is to limits, beside being a request.
+struct Asks {
+    pulls: Option<Ask>,
+    is_push: bool,
+    /// Whether it waits while there is a debt of bytes. What goes on with an upload does not: what has begun may end.
+    bytes: bool,
+}
+
+impl Asks {
+    fn of(operation: &Operation) -> Self {
+        let nothing = Self { pulls: None, is_push: false, bytes: false };
+        match operation {
+            Operation::ManifestPull { .. } => Self { pulls: Some(Ask::ONE), bytes: true, ..nothing },
+            Operation::ManifestHead { .. } => Self { pulls: Some(Ask::LOOK), ..nothing },
+            Operation::ManifestPush { .. } => Self { is_push: true, ..nothing },
+            Operation::BlobPull { .. } | Operation::UploadStart { .. } => Self { bytes: true, ..nothing },
+            _ => nothing,
+        }
+    }
+
+    fn pulls(&self) -> Ask {
+        self.pulls.unwrap_or(Ask::LOOK)
+    }
+}
+
+/// What is in force for one robot or project.
+#[derive(Clone, Copy)]
+struct InForce {
+    requests: Option<Rate>,
+    pulls: Option<Rate>,
+    pushes: Option<Rate>,
+    bytes: Option<Rate>,
+}
+
+fn rates_of_robot(visit: &Visit, granted: &Granted) -> Option<InForce> {
+    let (own, rates) = (&granted.caller().robot()?.limits, &visit.settings.config.limits.rates);
+    Some(InForce {
+        requests: own.requests.over(rates.requests_per_robot),
+        pulls: own.pulls.over(rates.pulls_per_robot),
+        pushes: own.pushes.over(rates.pushes_per_robot),
+        bytes: own.bytes.over(rates.bytes_per_robot),
+    })
+}
+
+fn rates_of_project(visit: &Visit, granted: &Granted) -> Option<InForce> {
+    let (own, rates) = (&granted.project()?.limits, &visit.settings.config.limits.rates);
+    Some(InForce {
+        requests: own.requests.over(rates.requests_per_project),
+        pulls: own.pulls.over(rates.pulls_per_project),
+        pushes: own.pushes.over(rates.pushes_per_project),
+        bytes: own.bytes.over(rates.bytes_per_project),
+    })
+}
+
+/// A place for what brings a part of a blob; none is needed for anything else.
+fn upload_place(visit: &Visit, granted: &Granted) -> Result<Option<Place>, Refusal> {
+    let brings = matches!(
+        granted.operation(),
+        Operation::UploadStart { .. } | Operation::UploadChunk { .. } | Operation::UploadFinish { .. }
+    );
+    let Some(project) = granted.project().filter(|_| brings && visit.body.is_some()) else { return Ok(None) };
+    let rates = &visit.settings.config.limits.rates;
+    let per_project = project.limits.uploads.over(rates.uploads_per_project);
+    let app = Arc::clone(&visit.worker.app);
+    Limits::begin_upload(&app, visit.peer, project, rates.uploads_per_address, per_project).map(Some)
 }

@@ -19,6 +19,7 @@ use super::reserve::{Cleared, Room};
 use super::respond::{self, Refusal};
 use super::screen::{Leave, Seen};
 use crate::body::Body;
+use crate::limits::Place;
 use crate::quota::Hold;
 use crate::tag_lock::TagLocks;
 use crate::upstream::Call;
@@ -37,12 +38,14 @@ struct Errand {
     upstream_name: String,
     /// Room for what it brings.
     room: Option<Room>,
+    /// An upload's place among those that may be under way at once.
+    _place: Option<Place>,
 }
 
 /// Carries an operation out.
 pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Body>, Refusal> {
     let (admitted, payload, leave, mut room) = cleared.into_parts();
-    let granted = admitted.into_granted();
+    let (granted, place) = admitted.into_parts();
     let (Some(project), Some(repository)) = (granted.project().cloned(), granted.operation().repository().cloned())
     else {
         return match granted.operation() {
@@ -55,7 +58,7 @@ pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Bo
     };
     let upstream_name = project.upstream_name(&repository);
     let claimed = room.as_mut().and_then(|room| room.locks.take());
-    let errand = Errand { visit: Arc::clone(visit), granted, project, repository, upstream_name, room };
+    let errand = Errand { visit: Arc::clone(visit), granted, project, repository, upstream_name, room, _place: place };
     let Leave { locks, seen, warnings } = leave;
     let locks = locks.or(claimed);
     if !matches!(errand.granted.operation(), Operation::UploadStatus { .. }) && !errand.granted.operation().is_write() {

@@ -5,6 +5,7 @@ use super::Visit;
 use super::authorize::required;
 use super::respond::Refusal;
 use crate::app::App;
+use crate::limits::Attempt;
 use dashmap::DashMap;
 use http::header;
 use portcullis_oci::challenge::{Authorization, ChallengeError, parse_authorization};
@@ -136,8 +137,27 @@ pub async fn identify(visit: &Visit, operation: &Operation, now: Timestamp) -> R
 /// What every failed login is told, whatever failed.
 pub const WRONG_CREDENTIALS: &str = "user name or token is wrong, disabled, expired, or not allowed from this address; ask your project's admin for a robot";
 
-/// Checks a robot's credentials. `None` is a refusal; unknown names cost the same as known ones.
+/// Checks a robot's credentials. `None` is a refusal; unknown names cost the same as known ones. Whoever has failed too often
+/// has to wait, and nothing is looked up for him.
 pub async fn login(
+    app: &App,
+    username: &str,
+    password: &str,
+    peer: IpAddr,
+    now: Timestamp,
+) -> Result<Option<(Arc<Robot>, Box<str>)>, Refusal> {
+    let (settings, attempt) = (app.settings.load(), Attempt::password(username));
+    let rules = &settings.config.limits.rates.logins;
+    app.limits.may_try(rules, attempt, peer)?;
+    let found = check_secret(app, username, password, peer, now).await?;
+    match &found {
+        Some(_) => app.limits.login_succeeded(attempt, peer),
+        None => app.limits.login_failed(rules, attempt, peer),
+    }
+    Ok(found)
+}
+
+async fn check_secret(
     app: &App,
     username: &str,
     password: &str,

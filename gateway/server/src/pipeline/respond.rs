@@ -5,6 +5,7 @@ use super::Visit;
 use super::receive::host;
 use super::settle::Meter;
 use crate::body::Body;
+use crate::limits::{Limited, PullsLeft};
 use crate::tag_lock::LockError;
 use crate::upstream::UpstreamError;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
@@ -49,6 +50,8 @@ pub enum Refusal {
     },
     /// There is no room for what is pushed.
     Quota(String),
+    /// Too often, or too much.
+    Limited(Box<Limited>),
     /// The upstream's fault.
     Upstream(UpstreamError),
     /// The upstream answered with an error of its own.
@@ -173,6 +176,7 @@ fn explain(visit: &Visit, refusal: Refusal, headers: &mut HeaderMap) -> Protocol
         }
         Refusal::Policy { refusal, project } => policy_denial(&refusal, &project),
         Refusal::Quota(message) => ProtocolError::new(ErrorCode::Denied, message),
+        Refusal::Limited(limited) => limited.tell(headers),
         Refusal::Upstream(error) => {
             tracing::warn!(%error, "the upstream failed");
             retry_later(headers, 5);
@@ -284,6 +288,14 @@ pub fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Respo
         if let Ok(value) = HeaderValue::try_from(value) {
             response.headers_mut().append(header::WARNING, value);
         }
+    }
+    response
+}
+
+/// The same answer with what it leaves of a limit on pulls, in Docker Hub's form.
+pub fn with_pulls_left(mut response: Response<Body>, left: Option<PullsLeft>) -> Response<Body> {
+    if let Some(left) = left {
+        left.show(response.headers_mut());
     }
     response
 }

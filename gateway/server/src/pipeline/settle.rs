@@ -5,6 +5,7 @@ use super::identify::Caller;
 use super::respond::Refusal;
 use super::screen::Observer;
 use crate::app::{Settings, Worker};
+use crate::limits::Tab;
 use crate::telemetry::{self, Labels, Outcome, RequestId};
 use crate::upstream::Inbound;
 use http::StatusCode;
@@ -34,6 +35,7 @@ pub struct Meter {
     bytes_out: u64,
     failure: Option<String>,
     observer: Option<Box<Observer>>,
+    tab: Option<Arc<Tab>>,
 }
 
 impl Meter {
@@ -61,6 +63,7 @@ impl Meter {
             bytes_out: 0,
             failure: None,
             observer: None,
+            tab: None,
         }
     }
 
@@ -99,6 +102,7 @@ impl Meter {
             Refusal::Challenge { .. } | Refusal::Login(_) => "challenge",
             Refusal::Policy { .. } => "policy",
             Refusal::Quota(_) => "quota",
+            Refusal::Limited(_) => "limit",
             Refusal::Protocol(_) | Refusal::Framing(_) | Refusal::Range { .. } => "refuse",
             Refusal::Upstream(_) | Refusal::UpstreamStatus { .. } => "upstream-failed",
             Refusal::Unavailable(_) | Refusal::Store(_) => "unavailable",
@@ -116,8 +120,16 @@ impl Meter {
         self.status = Some(status);
     }
 
+    /// Where its bytes are charged.
+    pub fn charge_to(&mut self, tab: Arc<Tab>) {
+        self.tab = Some(tab);
+    }
+
     /// Bytes that were sent.
     pub fn sent(&mut self, bytes: usize) {
+        if let Some(tab) = &self.tab {
+            tab.add(bytes);
+        }
         self.bytes_out = self.bytes_out.saturating_add(bytes as u64);
     }
 

@@ -2,6 +2,7 @@
 //! client's abort never looks like a proper end.
 
 use crate::body::BodyError;
+use crate::limits::Tab;
 use crate::quota::Counted;
 use bytes::Bytes;
 use http::Version;
@@ -9,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -55,6 +56,7 @@ pub struct Inbound {
     ended: AtomicBool,
     end: Notify,
     failure: Mutex<Option<&'static str>>,
+    tab: OnceLock<Arc<Tab>>,
 }
 
 impl Inbound {
@@ -68,6 +70,7 @@ impl Inbound {
                 ended: AtomicBool::new(false),
                 end: Notify::new(),
                 failure: Mutex::new(None),
+                tab: OnceLock::new(),
             })
         })
     }
@@ -81,6 +84,11 @@ impl Inbound {
     /// still sending it on fails.
     pub fn take_back(&self) -> Option<Incoming> {
         self.slot().take().filter(|_| !self.is_complete())
+    }
+
+    /// Charges its bytes there from now on.
+    pub fn charge_to(&self, tab: &Arc<Tab>) {
+        let _ = self.tab.set(Arc::clone(tab));
     }
 
     /// Bytes that have passed.
@@ -155,6 +163,9 @@ impl ClientBody {
                     // Trailers stay behind: nothing downstream of us was told of them.
                     if let Ok(data) = frame.into_data() {
                         self.inbound.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                        if let Some(tab) = self.inbound.tab.get() {
+                            tab.add(data.len());
+                        }
                         if incoming.is_end_stream() {
                             self.inbound.complete();
                         }

@@ -76,6 +76,7 @@ mod tests {
             name: ProjectName::parse(name).unwrap(),
             upstream_prefix: prefix.into(),
             public: false,
+            limits: portcullis_tenancy::limit::Overrides::default(),
             created_at: Timestamp::UNIX_EPOCH,
             deleted_at: None,
         }

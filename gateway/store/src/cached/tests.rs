@@ -1,5 +1,6 @@
 use super::*;
 use portcullis_tenancy::ledger::{Charge, StoredBlob};
+use portcullis_tenancy::limit::Overrides;
 use portcullis_tenancy::robot::RobotSecret;
 use portcullis_tenancy::{ProjectName, Timestamp};
 use std::future::poll_fn;
@@ -54,6 +55,7 @@ fn project(name: &str) -> Project {
         name: ProjectName::parse(name).unwrap(),
         upstream_prefix: name.into(),
         public: false,
+        limits: Overrides::default(),
         created_at: Timestamp::UNIX_EPOCH,
         deleted_at: None,
     }
@@ -67,6 +69,7 @@ fn robot(project: &str, name: &str) -> Robot {
         name: name.into(),
         role: None,
         source_networks: Vec::new(),
+        limits: Overrides::default(),
         created_at: Timestamp::UNIX_EPOCH,
         expires_at: None,
         disabled_at: None,

@@ -1,7 +1,7 @@
 //! The table of contents: each call of [`Store`], where its queries stand, and its deadline.
 
 use super::{DEADLINE, SqlStore, failure};
-use crate::{journal, key, ledger, policy, project, quota, robot, session};
+use crate::{journal, key, ledger, limit, policy, project, quota, robot, session};
 use portcullis_oci::{Digest, RepositoryName, Tag};
 use portcullis_tenancy::grant::{Consent, ForeignGrant};
 use portcullis_tenancy::key::StoredKey;
@@ -9,6 +9,7 @@ use portcullis_tenancy::ledger::{
     Charge, HeldBlob, JournalEntry, PushedManifest, RecordedManifest, Removed, Standing, StoredBlob, Unlinkable,
     Upload, Walk,
 };
+use portcullis_tenancy::limit::{Change, LimitOwner, Overrides};
 use portcullis_tenancy::policy::{Attachment, PolicyName};
 use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
 use portcullis_tenancy::store::{Generation, Result};
@@ -74,6 +75,10 @@ impl Store for SqlStore {
     }
     async fn note_use(&self, uses: &[(Box<str>, Timestamp)]) -> Result<()> {
         within(robot::note_use(self, uses)).await
+    }
+
+    async fn change_limits(&self, owner: LimitOwner<'_>, change: &Change) -> Result<Overrides> {
+        within(limit::change(self, owner, change)).await
     }
 
     async fn foreign_grants(&self, project: Option<&ProjectId>) -> Result<Vec<ForeignGrant>> {

@@ -5,6 +5,7 @@ use super::*;
 use ipnet::IpNet;
 use portcullis_tenancy::StoreError;
 use portcullis_tenancy::key::{Algorithm, StoredKey};
+use portcullis_tenancy::limit::{Change, LimitOwner};
 
 pub async fn a_project_is_found_by_name_and_listed_in_the_order_of_bytes(nodes: Nodes) {
     let names = ["a-b", "a.b", "a0", "a_b", "ab"];
@@ -329,6 +330,8 @@ pub async fn every_change_of_a_rule_bumps_the_generation_and_nothing_else_does(n
         store.set_consent("asked", Consent::Accepted, at(1)),
         store.replace_secrets(&ci, &ci.secrets[0].id),
         store.set_disabled(&ci.id, Some(at(2))),
+        store.change_limits(LimitOwner::Project(&acme.id), &Change::default()),
+        store.change_limits(LimitOwner::Robot(&ci.id), &Change::default()),
         store.delete_robot(&ci.id),
         store.put_attachment(&attachment(Some(&acme), "naming", b"1"), None, b"1"),
         store.remove_attachment(Some(&acme.id), &attachment(Some(&acme), "naming", b"1").name),

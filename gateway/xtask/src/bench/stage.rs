@@ -210,6 +210,7 @@ backend upstream
     )
 }
 
+/// All clients have one address: its limit is asked, and lets all of them pass.
 fn gateway_config(directory: &Path, port: u16, management: u16, upstream: &str, store: Option<&str>) -> String {
     let store = store.map_or_else(String::new, |url| format!("[store]\nurl = {url:?}\n"));
     format!(
@@ -224,6 +225,8 @@ url = {upstream:?}
 isolation = \"repository\"
 [tokens]
 life_s = 3600
+[limits]
+requests_per_address = \"100000/s\"
 [log]
 level = \"warn\"
 {store}",

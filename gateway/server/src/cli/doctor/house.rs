@@ -5,6 +5,7 @@ use crate::app::random;
 use crate::cli::output::with_sources;
 use crate::cli::show;
 use crate::config::{Config, Tls, UpstreamAuth};
+use crate::limits::probe;
 use crate::master_key;
 use portcullis_store::SqlStore;
 use portcullis_tenancy::key::{MasterKey, StoredKey};
@@ -50,6 +51,38 @@ pub(super) fn examine_transport(config: &Config) -> Vec<Finding> {
             "add sslmode=verify-full to store.url, and sslrootcert=PATH where the CA is your own",
         ));
     }
+    findings
+}
+
+/// Where limits are counted.
+pub(super) async fn examine_limits(config: &Config) -> Vec<Finding> {
+    const ABOUT: &str = "limits.shared";
+    let Some(shared) = &config.limits.shared else {
+        return if config.store.is_postgres() {
+            let found =
+                "each gateway on this store counts its limits by itself: several let through several times as much";
+            vec![Finding::warning(ABOUT, found, "set limits.shared to a Redis or Valkey, or run one gateway")]
+        } else {
+            Vec::new()
+        };
+    };
+    let place = &shared.place;
+    let mut findings = Vec::new();
+    if shared.is_unverified() {
+        findings.push(Finding::warning(
+            ABOUT,
+            format!("whoever stands between here and {place} can read, and lift, the limits: there is no TLS to it"),
+            "write rediss:// in limits.shared, and limits.shared_ca_file where the CA is your own",
+        ));
+    }
+    findings.push(match probe(shared).await {
+        Ok(()) => Finding::ok(ABOUT, format!("{place} answers, and runs scripts")),
+        Err(error) => Finding::error(
+            ABOUT,
+            format!("{place}: {error}"),
+            "until it answers each gateway counts alone: start it, and see limits.shared_password_file",
+        ),
+    });
     findings
 }
 

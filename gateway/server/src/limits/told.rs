@@ -1,0 +1,163 @@
+//! What clients are told about limits: `Retry-After`, the `RateLimit` and `RateLimit-Policy` fields of the IETF's draft
+//! (draft-ietf-httpapi-ratelimit-headers-10), and Docker Hub's `RateLimit-Limit` and `RateLimit-Remaining`.
+
+use super::{Line, Lines, Name, Of};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use portcullis_oci::{ErrorCode, ProtocolError};
+use portcullis_tenancy::limit::{Rate, client_address};
+use std::net::IpAddr;
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+
+/// How soon there may be a place for one more upload, in seconds: nobody knows.
+const UPLOAD_WAIT_S: u64 = 2;
+
+/// What a client is told that is over a limit.
+#[derive(Debug)]
+pub struct Limited {
+    name: Name,
+    message: String,
+    wait_s: u64,
+    /// The limit: its numbers, as the draft's parameters.
+    policy: String,
+    pulls: Option<PullsLeft>,
+}
+
+/// What is left of a limit on pulls, in Docker Hub's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PullsLeft {
+    amount: u64,
+    window_s: u64,
+    remaining: u64,
+}
+
+impl Limited {
+    pub(super) fn by_rate(line: &Line<'_>, wait: u64) -> Self {
+        let (whose, what) = (whose(line.of), what(line.name));
+        let wait_s = seconds(wait);
+        let (amount, time) = (line.rate.quantity(), line.rate.time());
+        Self {
+            name: line.name,
+            message: format!("{whose} has had its {amount}{what} per {time}; try again in {wait_s} s"),
+            wait_s,
+            policy: parameters(&line.rate, is_bytes(line.name)),
+            pulls: is_pulls(line.name).then(|| PullsLeft::of(&line.rate, 0)),
+        }
+    }
+
+    pub(super) fn by_uploads(name: Name, of: Of<'_>, most: u32) -> Self {
+        Self {
+            name,
+            message: format!(
+                "{} has {most} uploads under way, and may have no more at once; try again in {UPLOAD_WAIT_S} s",
+                whose(of)
+            ),
+            wait_s: UPLOAD_WAIT_S,
+            policy: format!("q={most};qu=\"concurrent-requests\""),
+            pulls: None,
+        }
+    }
+
+    /// In the same words whether or not there is such an account.
+    pub(super) fn by_failures(name: Name, rate: &Rate, wait: u64) -> Self {
+        let wait_s = seconds(wait);
+        let whose = if name == Name::LoginFailuresPerAccount { "for this user name" } else { "from this address" };
+        Self {
+            name,
+            message: format!("too many failed logins {whose}; try again in {wait_s} s"),
+            wait_s,
+            policy: parameters(rate, false),
+            pulls: None,
+        }
+    }
+
+    /// Which limit it is.
+    pub fn name(&self) -> Name {
+        self.name
+    }
+
+    /// The refusal, with its headers.
+    pub fn tell(&self, headers: &mut HeaderMap) -> ProtocolError {
+        let name = self.name.as_str();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(self.wait_s));
+        put(headers, POLICY, format!("\"{name}\";{}", self.policy));
+        put(headers, STATE, format!("\"{name}\";r=0;t={}", self.wait_s));
+        if let Some(pulls) = self.pulls {
+            pulls.show(headers);
+        }
+        ProtocolError::new(ErrorCode::TooManyRequests, self.message.clone())
+            .with_detail(serde_json::json!({"limit": name, "retry_after_s": self.wait_s}))
+    }
+}
+
+impl PullsLeft {
+    /// Of the limits on pulls that were asked, the one that is nearest to its end; none where none was.
+    pub fn among(lines: &Lines<'_>) -> Option<Self> {
+        let pulls = lines.iter().filter(|line| is_pulls(line.name));
+        pulls.map(|line| Self::of(&line.rate, line.rate.remaining(line.level))).min_by_key(|left| left.remaining)
+    }
+
+    fn of(rate: &Rate, remaining: u64) -> Self {
+        Self { amount: rate.amount(), window_s: rate.per_s(), remaining }
+    }
+
+    /// Puts it on an answer.
+    pub fn show(&self, headers: &mut HeaderMap) {
+        put(headers, LIMIT, format!("{};w={}", self.amount, self.window_s));
+        put(headers, REMAINING, format!("{};w={}", self.remaining, self.window_s));
+    }
+}
+
+fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// The draft's parameters: quota, window, and the unit where it is not requests.
+fn parameters(rate: &Rate, bytes: bool) -> String {
+    let unit = if bytes { ";qu=\"content-bytes\"" } else { "" };
+    format!("q={};w={}{unit}", rate.amount(), rate.per_s())
+}
+
+/// Whole seconds, never too few.
+fn seconds(wait: u64) -> u64 {
+    wait.div_ceil(1_000_000).max(1)
+}
+
+fn whose(of: Of<'_>) -> String {
+    match of {
+        Of::Address(address) => format!("your address {}", shown(client_address(address))),
+        Of::Robot(robot) => format!("robot {}", robot.username()),
+        Of::Project(project) => format!("project {}", project.name),
+    }
+}
+
+/// An IPv6 address stands for its network.
+fn shown(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("{address}/64"),
+    }
+}
+
+/// What a limit counts, after its amount; bytes say it themselves.
+fn what(name: Name) -> &'static str {
+    match name {
+        Name::PullsPerRobot | Name::PullsPerProject => " pulls",
+        Name::PushesPerRobot | Name::PushesPerProject => " pushes",
+        name if is_bytes(name) => "",
+        _ => " requests",
+    }
+}
+
+fn is_pulls(name: Name) -> bool {
+    matches!(name, Name::PullsPerRobot | Name::PullsPerProject)
+}
+
+fn is_bytes(name: Name) -> bool {
+    matches!(name, Name::BytesPerRobot | Name::BytesPerProject)
+}

@@ -1,0 +1,3 @@
+-- What a project or a robot may do other than the configuration says: NAME=LIMIT, joined by spaces.
+ALTER TABLE project ADD COLUMN limits TEXT COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE robot ADD COLUMN limits TEXT COLLATE "C" NOT NULL DEFAULT '';

@@ -1,0 +1,2 @@
+ALTER TABLE robot DROP COLUMN limits;
+ALTER TABLE project DROP COLUMN limits;

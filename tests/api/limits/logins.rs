@@ -1,0 +1,118 @@
+//! Failed logins are slowed, by address and by account; the right user gets in all the same.
+
+use super::{limited, refused};
+use portcullis_tests::gateway::{Builder, metric};
+use portcullis_tests::http::{Credentials, Http, Response};
+use portcullis_tests::scene::{EFFECT, Scene, within};
+
+fn wrong(username: &str) -> Credentials {
+    Credentials::Basic(username.to_owned(), "pcr_wrong".to_owned())
+}
+
+fn login(http: &Http, who: &Credentials) -> Response {
+    http.get("/token?service=portcullis").with(who).send()
+}
+
+fn guarded(builder: Builder) -> Builder {
+    builder.set("limits.login_failures_per_account", "3/d").set("limits.login_failures_per_address", "20/d")
+}
+
+/// Fails to log in until it is made to wait.
+#[track_caller]
+fn until_slowed(http: &Http, who: &Credentials) -> Response {
+    for _ in 0..30 {
+        let answer = login(http, who);
+        if answer.status != 401 {
+            return answer;
+        }
+    }
+    panic!("thirty failures in a row were not slowed");
+}
+
+#[test]
+fn an_account_is_slowed_and_whoever_logged_in_from_his_address_gets_in() {
+    let scene = Scene::with(guarded);
+    let (home, attacker, stranger) =
+        (scene.gateway.http(), scene.gateway.http().from([127, 0, 0, 66]), scene.gateway.http().from([127, 0, 0, 67]));
+    let right = scene.acme.push.credentials();
+    login(&home, &right).expect(200);
+    for _ in 0..4 {
+        login(&attacker, &wrong("acme+pusher")).refused(401, "UNAUTHORIZED");
+    }
+    let answer = limited(login(&attacker, &wrong("acme+pusher")), "login-failures-per-account");
+    assert_eq!(answer.header("www-authenticate"), "", "{answer}");
+    // By every door, and with the right token too: it is not even looked at.
+    let at_once = attacker.get("/v2/").with(&right).send();
+    limited(at_once, "login-failures-per-account");
+    let form = [("grant_type", "password"), ("username", "robot$acme+pusher"), ("password", "pcr_wrong")];
+    limited(attacker.post("/token").form(&form).send(), "login-failures-per-account");
+    // Where he has logged in before, the right user is never made to wait.
+    login(&home, &right).expect(200);
+    home.get("/v2/").with(&right).send().expect(200);
+    // Other accounts are not slowed.
+    login(&attacker, &scene.acme.pull.credentials()).expect(200);
+    // From elsewhere he waits, and then gets in.
+    within(EFFECT, || (login(&stranger, &right).status == 200).then_some(()));
+    assert!(metric(&scene.gateway.metrics(), "portcullis_login_failures_total", "kind=\"password\"") >= 4.0);
+    assert!(refused(&scene.gateway, "login-failures-per-account") >= 3.0);
+}
+
+#[test]
+fn names_that_are_there_and_names_that_are_not_are_slowed_alike() {
+    let scene = Scene::with(guarded);
+    let mut seen = Vec::new();
+    for (number, username) in [(71, "acme+pusher"), (72, "acme+nobody"), (73, "nothing+pusher"), (74, "no name")] {
+        let http = scene.gateway.http().from([127, 0, 0, number]);
+        let answers: Vec<String> = (0..5).map(|_| login(&http, &wrong(username)).appearance()).collect();
+        seen.push(answers);
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 1, "they can be told apart: {seen:#?}");
+}
+
+#[test]
+fn the_wait_grows_with_each_failure_and_refusals_are_none() {
+    let scene = Scene::with(|builder| guarded(builder).set("limits.login_delay_max_s", 4));
+    let http = scene.gateway.http().from([127, 0, 0, 81]);
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let answer = until_slowed(&http, &wrong("acme+puller"));
+        let wait: u64 = answer.header("retry-after").parse().expect("a number");
+        waits.push(wait);
+        // Asking again and again does not make it longer.
+        for _ in 0..5 {
+            let again: u64 = login(&http, &wrong("acme+puller")).header("retry-after").parse().unwrap_or_default();
+            assert!(again <= wait, "{again} after {wait}");
+        }
+        within(EFFECT, || (login(&http, &wrong("acme+puller")).status == 401).then_some(()));
+    }
+    assert_eq!(waits.len(), 3);
+    assert!(waits[0] < waits[2] && waits.is_sorted() && waits[2] <= 4, "{waits:?}");
+}
+
+#[test]
+fn an_address_that_tries_many_names_is_slowed() {
+    let scene = Scene::with(guarded);
+    let http = scene.gateway.http().from([127, 0, 0, 91]);
+    let mut answers = (0..40).map(|number| login(&http, &wrong(&format!("acme+robot{number}"))));
+    let slowed = answers.find(|answer| answer.status != 401).expect("forty names in a row were not slowed");
+    limited(slowed, "login-failures-per-address");
+    // Nobody else is.
+    login(&scene.gateway.http().from([127, 0, 0, 92]), &scene.acme.pull.credentials()).expect(200);
+}
+
+#[test]
+fn wrong_refresh_tokens_slow_their_address_and_right_ones_never_wait() {
+    let scene = Scene::with(|builder| builder.set("limits.login_failures_per_address", "3/d"));
+    let http = scene.gateway.http().from([127, 0, 0, 93]);
+    let answer = http.get("/token?service=portcullis&offline_token=true").with(&scene.acme.pull.credentials()).send();
+    let right = answer.expect(200).json()["refresh_token"].as_str().expect("a refresh token").to_owned();
+    let refresh = |token: &str| {
+        let form = [("grant_type", "refresh_token"), ("service", "portcullis"), ("refresh_token", token)];
+        http.post("/token").form(&form).send()
+    };
+    let slowed = (0..10).map(|_| refresh("eyJ.e30.x")).find(|answer| answer.status != 401);
+    limited(slowed.expect("ten failures in a row were not slowed"), "login-failures-per-address");
+    refresh(&right).expect(200);
+    assert!(metric(&scene.gateway.metrics(), "portcullis_login_failures_total", "kind=\"refresh-token\"") >= 4.0);
+}
