@@ -41,7 +41,7 @@ pub(super) const ALL: &[Attack] = &[
 /// The waits between two bytes of who is slow: shorter than any deadline.
 const DRIP: Duration = Duration::from_millis(400);
 
-/// Does this so often a second until the time is over; a task of its own for each, and not more than a hundred at once.
+/// Does this so often a second until the time is over; a task of its own for each, and not more than some hundred at once.
 async fn at_rate<F, Fut>(target: &Arc<Target>, per_s: f64, act: F) -> u64
 where
     F: Fn(Arc<Target>, u64) -> Fut,
@@ -53,7 +53,7 @@ where
         number += 1;
         tokio::time::sleep_until(begun + Duration::from_secs_f64(number as f64 / per_s)).await;
         while acts.try_join_next().is_some() {}
-        while acts.len() >= 100 && timeout_at(target.end(), acts.join_next()).await.is_ok() {}
+        while acts.len() >= 300 && timeout_at(target.end(), acts.join_next()).await.is_ok() {}
     }
     number
 }

@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What the client that behaves asks in a second, each time over a connection of its own.
-const PER_S: f64 = 40.0;
-/// Who attacks; and the balancer through which many do.
+const PER_S: f64 = 80.0;
+/// Who attacks.
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 9, 0, 1);
 
 /// The gateway, and what is on both sides of it.
 pub(super) struct Ground {
@@ -30,8 +29,6 @@ pub(super) struct Target {
     pub(super) http: Http,
     /// From where they come.
     pub(super) attacker: Approach,
-    /// From where it is said that they come from elsewhere.
-    pub(super) balancer: Approach,
     /// A token for pulls and pushes of `acme/app`: an attacker may be a client.
     pub(super) token: String,
     /// A robot's name, without its secret.
@@ -71,7 +68,6 @@ impl Ground {
         let target = Target {
             http: scene.gateway.http(),
             attacker: Approach::from(ATTACKER),
-            balancer: Approach::from(BALANCER),
             token,
             robot: scene.acme.pull.username.clone(),
             blob: large.blobs[1].digest.clone(),

@@ -2,7 +2,7 @@
 
 use super::cork::Cork;
 use super::frames::Frames;
-use super::proxy::{self, Source};
+use super::proxy::{self, Parsed, Source};
 use super::requests::Requests;
 use super::{Accepted, DataThread, draining};
 use crate::app::Settings;
@@ -14,12 +14,13 @@ use http::HeaderMap;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -68,8 +69,8 @@ impl DataThread {
     ) -> Result<Guest, Refused> {
         let (balancer, limits) = (&settings.config.server.balancer, &settings.config.limits);
         let address = if balancer.announces(peer) {
-            let announced = self.unless_draining(proxy::receive(stream));
-            match timeout(limits.head_timeout, announced).await {
+            let header = self.unless_draining(announced(stream));
+            match timeout(limits.head_timeout, header).await {
                 Ok(Some(Ok(Source::Client(client)))) => client,
                 Ok(Some(Ok(Source::Itself))) => peer,
                 Ok(Some(Err(error))) => {
@@ -180,6 +181,30 @@ impl DataThread {
             Err(shed) => (None, Some(shed)),
         };
         (Visitor { client, hop, shed }, place)
+    }
+}
+
+/// Reads a balancer's header and nothing behind it.
+async fn announced(stream: &mut TcpStream) -> io::Result<Source> {
+    let mut have = Vec::new();
+    let mut peeked = vec![0; proxy::MOST];
+    loop {
+        let count = stream.peek(&mut peeked).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let before = have.len();
+        have.extend_from_slice(peeked.get(..count).unwrap_or_default());
+        // What is only a part of a header holds nothing else, and can be taken.
+        let (source, end) = match proxy::parse(&have).map_err(io::Error::other)? {
+            Parsed::Incomplete => (None, have.len()),
+            Parsed::Complete(source, end) => (Some(source), end),
+        };
+        let mine = peeked.get_mut(..end.saturating_sub(before)).unwrap_or_default();
+        stream.read_exact(mine).await?;
+        if let Some(source) = source {
+            return Ok(source);
+        }
     }
 }
 

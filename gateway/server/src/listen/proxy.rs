@@ -2,17 +2,14 @@
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 //!
 //! What is no header that can be relied on ends the connection; nothing is guessed. It never decides whom to believe: only
-//! connections from listed networks are asked for a header.
+//! connections from listed networks are asked for a header. It reads from nothing but the bytes that it is given.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
+/// Longest header that is taken; what balancers send along with the addresses in version 2 has some hundred bytes.
+pub const MOST: usize = 4096;
 /// Longest header of version 1, its line's end included.
 const MOST_V1: usize = 107;
-/// Longest header of version 2 that is taken; what balancers send along with the addresses has some hundred bytes.
-const MOST_V2: usize = 4096;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, length.
 const HEAD_V2: usize = 16;
@@ -42,30 +39,6 @@ pub enum Parsed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no PROXY header: {0}")]
 pub struct NoHeader(&'static str);
-
-/// Reads a connection's header and nothing behind it.
-pub async fn receive(stream: &mut TcpStream) -> io::Result<Source> {
-    let mut have = Vec::with_capacity(MOST_V1);
-    let mut peeked = vec![0; MOST_V2];
-    loop {
-        let count = stream.peek(&mut peeked).await?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let before = have.len();
-        have.extend_from_slice(peeked.get(..count).unwrap_or_default());
-        // What is only a part of a header holds nothing else, and can be taken.
-        let (source, end) = match parse(&have).map_err(io::Error::other)? {
-            Parsed::Incomplete => (None, have.len()),
-            Parsed::Complete(source, end) => (Some(source), end),
-        };
-        let mine = peeked.get_mut(..end.saturating_sub(before)).unwrap_or_default();
-        stream.read_exact(mine).await?;
-        if let Some(source) = source {
-            return Ok(source);
-        }
-    }
-}
 
 /// Looks for a header at the start of these bytes.
 ///
@@ -130,7 +103,7 @@ fn parse_v2(bytes: &[u8]) -> Result<Parsed, NoHeader> {
         return Ok(Parsed::Incomplete);
     };
     let whole = HEAD_V2.saturating_add(usize::from(u16::from_be_bytes([high, low])));
-    if whole > MOST_V2 {
+    if whole > MOST {
         return Err(NoHeader("it is too long"));
     }
     let is_local = match command {

@@ -111,7 +111,7 @@ fn what_is_no_header_is_refused() {
         v2(0x21, 0x21, &[0; 35]),
         v2(0x21, 0x12, &[0; 12]),
         v2(0x21, 0x31, &[0; 216]),
-        v2(0x21, 0x11, &[0; MOST_V2]),
+        v2(0x21, 0x11, &[0; MOST]),
         tcp4(&[0x04]),
         tcp4(&[0x04, 0, 2, 1]),
     ] {
@@ -132,7 +132,7 @@ proptest! {
                 let cut = cut.min(end.saturating_sub(1));
                 prop_assert_eq!(parse(&bytes[..cut]), Ok(Parsed::Incomplete));
             }
-            Ok(Parsed::Incomplete) => prop_assert!(bytes.len() < MOST_V2),
+            Ok(Parsed::Incomplete) => prop_assert!(bytes.len() < MOST),
             Err(_) => {}
         }
     }
