@@ -1,12 +1,13 @@
 //! The shared state: what every thread of the gateway looks at.
 
 use crate::config::Config;
+use crate::crowd::Crowd;
 use crate::limits::{Limits, Shared};
 use crate::origin::Hosts;
 use crate::pipeline::identify::TokenCache;
 use crate::policies::{Policies, PolicyMetrics};
 use crate::quota::Holds;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Rooms, Telemetry};
 use crate::throwaway::Throwaways;
 use crate::upload_location::UploadLocations;
 use crate::upstream::{Pool, Upstream};
@@ -40,6 +41,8 @@ pub struct App {
     pub limits: Limits,
     /// Room for what goes upstream.
     pub holds: Arc<Holds>,
+    /// Who is here, and who finds no room.
+    pub crowd: Arc<Crowd>,
     /// Metrics and the access log.
     pub telemetry: Telemetry,
     issuer: String,
@@ -97,13 +100,20 @@ impl App {
             .transpose()
             .context("limits.shared")?;
         let limits = Limits::new(&config.limits, shared);
+        let crowd = Arc::new(Crowd::default());
         Ok(Arc::new(Self {
-            upstream: Upstream::new(&config.upstream)?,
+            upstream: Upstream::new(&config.upstream)?.for_clients_at(config.limits.body_min_bytes_per_s),
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),
             throwaways: Throwaways::new(master.mac_key(Purpose::Throwaways)),
             tokens: TokenCache::new(),
-            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies)), &holds.metrics, &limits.metrics),
+            telemetry: Telemetry::new(Rooms {
+                policies: PolicyMetrics(Arc::clone(&policies)),
+                quota: &holds.metrics,
+                limits: &limits.metrics,
+                crowd: &crowd.metrics,
+            }),
             limits,
+            crowd,
             holds,
             policies,
             settings: ArcSwap::from_pointee(Settings::new(config)),

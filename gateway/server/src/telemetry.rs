@@ -1,6 +1,7 @@
 //! Metrics in Prometheus' conventions, request ids, and the log's form. Never a token, a body or a password.
 
 use crate::config::Log;
+use crate::crowd::CrowdMetrics;
 use crate::limits::LimitMetrics;
 use crate::policies::PolicyMetrics;
 use crate::quota::QuotaMetrics;
@@ -77,8 +78,6 @@ pub struct Telemetry {
     broken: Counter,
     /// Open client connections.
     pub connections: Gauge,
-    /// Connections turned away because there are too many.
-    pub connections_refused: Counter,
     /// 1 while the upstream answers.
     pub upstream_up: Gauge,
     /// 1 while the store answers.
@@ -90,9 +89,21 @@ pub struct Telemetry {
     pub reconcile_running: Gauge,
 }
 
+/// Other rooms' metrics, which are counted there and told here.
+pub struct Rooms<'a> {
+    /// Of policies.
+    pub policies: PolicyMetrics,
+    /// Of quotas.
+    pub quota: &'a QuotaMetrics,
+    /// Of limits.
+    pub limits: &'a LimitMetrics,
+    /// Of who is here.
+    pub crowd: &'a CrowdMetrics,
+}
+
 impl Telemetry {
-    /// All at zero; those of policies and quotas are read from them.
-    pub fn new(policies: PolicyMetrics, quota: &QuotaMetrics, limits: &LimitMetrics) -> Self {
+    /// All at zero; those of other rooms are read from them.
+    pub fn new(rooms: Rooms<'_>) -> Self {
         let telemetry = Self {
             registry: Registry::default(),
             requests: Family::default(),
@@ -102,17 +113,16 @@ impl Telemetry {
             sent: Counter::default(),
             broken: Counter::default(),
             connections: Gauge::default(),
-            connections_refused: Counter::default(),
             upstream_up: Gauge::default(),
             store_up: Gauge::default(),
             drift: Family::default(),
             reconcile_last_run: Gauge::default(),
             reconcile_running: Gauge::default(),
         };
-        telemetry.registered(policies, quota, limits)
+        telemetry.registered(rooms)
     }
 
-    fn registered(mut self, policies: PolicyMetrics, quota: &QuotaMetrics, limits: &LimitMetrics) -> Self {
+    fn registered(mut self, rooms: Rooms<'_>) -> Self {
         let mut registry = Registry::with_prefix("portcullis");
         registry.register("requests", "Requests answered, by operation and status", self.requests.clone());
         registry.register_with_unit(
@@ -126,15 +136,11 @@ impl Telemetry {
         registry.register_with_unit("sent", "Body bytes to clients", Unit::Bytes, self.sent.clone());
         registry.register("answers_broken_off", "Answers that ended abnormally", self.broken.clone());
         registry.register("connections", "Open client connections", self.connections.clone());
-        registry.register(
-            "connections_refused",
-            "Connections turned away at the limit",
-            self.connections_refused.clone(),
-        );
+        rooms.crowd.register(&mut registry);
         registry.register("upstream_up", "1 while the upstream answers", self.upstream_up.clone());
         registry.register("store_up", "1 while the store answers", self.store_up.clone());
-        quota.register(&mut registry);
-        limits.register(&mut registry);
+        rooms.quota.register(&mut registry);
+        rooms.limits.register(&mut registry);
         registry.register(
             "reconcile_drift",
             "Where the record differed from the upstream when they were last compared, by kind",
@@ -151,7 +157,7 @@ impl Telemetry {
             "1 while the record is compared with the upstream in the background",
             self.reconcile_running.clone(),
         );
-        registry.register_collector(Box::new(policies));
+        registry.register_collector(Box::new(rooms.policies));
         self.registry = registry;
         self
     }
