@@ -1,5 +1,6 @@
 //! The shared state: what every thread of the gateway looks at.
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::origin::Hosts;
 use crate::pipeline::identify::TokenCache;
@@ -36,6 +37,8 @@ pub struct App {
     pub policies: Arc<Policies>,
     /// Room for what goes upstream.
     pub holds: Arc<Holds>,
+    /// The audit trail.
+    pub audit: Arc<Audit>,
     /// Metrics and the access log.
     pub telemetry: Telemetry,
     issuer: String,
@@ -84,13 +87,15 @@ impl App {
         let policies = Arc::new(Policies::new(&config.policies, &config.data_dir, &master)?);
         // Before the first request: what is attached must not be passed by for having just started.
         policies.load_all(&store).await?;
+        let audit = Audit::new(&config, &master)?;
         let holds = Holds::new(Arc::clone(&store), config.quota.reservation);
         Ok(Arc::new(Self {
             upstream: Upstream::new(&config.upstream)?,
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),
             throwaways: Throwaways::new(master.mac_key(Purpose::Throwaways)),
             tokens: TokenCache::new(),
-            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies)), &holds.metrics),
+            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies)), &holds.metrics, &audit.metrics),
+            audit,
             holds,
             policies,
             settings: ArcSwap::from_pointee(Settings::new(config)),

@@ -16,6 +16,7 @@ pub mod settle;
 
 use crate::app::{Settings, Worker};
 use crate::body::Body;
+use crate::telemetry::RequestId;
 use crate::token_endpoint;
 use crate::upstream::Inbound;
 use authorize::Granted;
@@ -44,6 +45,8 @@ pub struct Visit {
     pub peer: IpAddr,
     /// When it came.
     pub now: Timestamp,
+    /// Its id.
+    pub request_id: RequestId,
     /// What the client sends along, if it does.
     pub body: Option<Arc<Inbound>>,
     /// The policies in force when it came: a request is asked about by these alone, whatever is attached meanwhile.
@@ -61,7 +64,8 @@ pub async fn serve(
     let body = Inbound::new(body, head.version);
     let mut meter = Meter::start(&worker, &settings, &head, peer, body.as_ref());
     let policies = worker.app.policies.current();
-    let visit = Arc::new(Visit { worker, settings, head, peer, now: Timestamp::now(), body, policies });
+    let (now, request_id) = (Timestamp::now(), meter.request_id().clone());
+    let visit = Arc::new(Visit { worker, settings, head, peer, now, request_id, body, policies });
 
     let answer = match receive::receive(&visit) {
         Ok(Endpoint::Registry(operation)) => {

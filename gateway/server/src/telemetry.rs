@@ -1,5 +1,6 @@
 //! Metrics in Prometheus' conventions, request ids, and the log's form. Never a token, a body or a password.
 
+use crate::audit::AuditMetrics;
 use crate::config::Log;
 use crate::policies::PolicyMetrics;
 use crate::quota::QuotaMetrics;
@@ -90,8 +91,8 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// All at zero; those of policies and quotas are read from them.
-    pub fn new(policies: PolicyMetrics, quota: &QuotaMetrics) -> Self {
+    /// All at zero; those of policies, quotas and the audit trail are read from them.
+    pub fn new(policies: PolicyMetrics, quota: &QuotaMetrics, audit: &AuditMetrics) -> Self {
         let telemetry = Self {
             registry: Registry::default(),
             requests: Family::default(),
@@ -108,10 +109,10 @@ impl Telemetry {
             reconcile_last_run: Gauge::default(),
             reconcile_running: Gauge::default(),
         };
-        telemetry.registered(policies, quota)
+        telemetry.registered(policies, quota, audit)
     }
 
-    fn registered(mut self, policies: PolicyMetrics, quota: &QuotaMetrics) -> Self {
+    fn registered(mut self, policies: PolicyMetrics, quota: &QuotaMetrics, audit: &AuditMetrics) -> Self {
         let mut registry = Registry::with_prefix("portcullis");
         registry.register("requests", "Requests answered, by operation and status", self.requests.clone());
         registry.register_with_unit(
@@ -133,6 +134,7 @@ impl Telemetry {
         registry.register("upstream_up", "1 while the upstream answers", self.upstream_up.clone());
         registry.register("store_up", "1 while the store answers", self.store_up.clone());
         quota.register(&mut registry);
+        audit.register(&mut registry);
         registry.register(
             "reconcile_drift",
             "Where the record differed from the upstream when they were last compared, by kind",
@@ -192,6 +194,7 @@ impl Telemetry {
 }
 
 /// A request's id: the client's own where its network is listed, else a new one. It is spelled out when it is read.
+#[derive(Clone)]
 pub enum RequestId {
     /// The client's.
     Given(Box<str>),

@@ -1,10 +1,12 @@
 //! What a request came to: counted and logged once, when its answer's body has ended or was given up.
 
+use super::Visit;
 use super::authorize::Granted;
 use super::identify::Caller;
 use super::respond::Refusal;
 use super::screen::Observer;
 use crate::app::{Settings, Worker};
+use crate::audit;
 use crate::telemetry::{self, Labels, Outcome, RequestId};
 use crate::upstream::Inbound;
 use http::StatusCode;
@@ -34,6 +36,8 @@ pub struct Meter {
     bytes_out: u64,
     failure: Option<String>,
     observer: Option<Box<Observer>>,
+    /// Who the client says that he is, at the token endpoint.
+    claimed: Option<Box<str>>,
 }
 
 impl Meter {
@@ -61,6 +65,7 @@ impl Meter {
             bytes_out: 0,
             failure: None,
             observer: None,
+            claimed: None,
         }
     }
 
@@ -79,6 +84,11 @@ impl Meter {
         self.robot = caller.robot().cloned();
     }
 
+    /// Who says that he asks, at the token endpoint; nothing is checked of it yet.
+    pub fn claims(&mut self, username: &str) {
+        self.claimed = Some(username.into());
+    }
+
     /// Who asks, at the token endpoint.
     pub fn robot(&mut self, robot: &Arc<Robot>) {
         self.robot = Some(Arc::clone(robot));
@@ -93,8 +103,12 @@ impl Meter {
         }
     }
 
-    /// Why it is not carried out.
-    pub fn refused(&mut self, refusal: &Refusal) {
+    /// Why it is not carried out. What is a denial goes into the audit trail.
+    pub fn refused(&mut self, visit: &Visit, refusal: &Refusal) {
+        let robot = self.robot.as_ref().map(|robot| robot.username());
+        if let Some(note) = audit::denial(visit, refusal, robot.as_deref(), self.claimed.as_deref()) {
+            self.worker.app.audit.tell(note.request(&self.request_id.to_string()));
+        }
         self.decision = match refusal {
             Refusal::Challenge { .. } | Refusal::Login(_) => "challenge",
             Refusal::Policy { .. } => "policy",
