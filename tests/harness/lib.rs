@@ -20,6 +20,7 @@ pub mod raw;
 pub mod registry;
 pub mod repository;
 pub mod scene;
+pub mod sql;
 pub mod stream;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod metrics;
 mod queue;
 
 pub use denial::of as denial;
-pub use export::{checkpoint_path, read_checkpoint};
+pub use export::{checkpoint_path, position_path, read_checkpoint};
 pub use keeper::{close, run};
 pub use metrics::AuditMetrics;
 
@@ -49,7 +49,7 @@ impl Audit {
     /// The trail of the node that keeps its things there.
     pub fn new(config: &Config, master: &MasterKey) -> anyhow::Result<Arc<Self>> {
         let (keys, node) = (AuditKeys::new(master), node_id::open(&config.data_dir)?);
-        let keeper = Keeper::new(&config.data_dir, &node, &keys);
+        let keeper = Keeper::new(&config.data_dir, config.audit.export_file.as_deref(), &node, &keys);
         Ok(Arc::new(Self {
             metrics: AuditMetrics::default(),
             keys,

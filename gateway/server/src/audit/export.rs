@@ -1,17 +1,21 @@
 //! Files beside the store: the last checkpoint of this node, and the export. Whoever can write the store cannot write these.
 
-use portcullis_tenancy::audit::Checkpoint;
+use portcullis_tenancy::audit::{Checkpoint, Line};
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// How much of an export's end is looked at: more than a lot of records takes up.
+const TAIL: u64 = 4 * 1024 * 1024;
 
 /// Where this node keeps its last checkpoint.
 pub fn checkpoint_path(data_dir: &Path) -> PathBuf {
     data_dir.join("audit.checkpoint")
 }
 
-fn position_path(data_dir: &Path) -> PathBuf {
+/// Where it keeps how far its export has got.
+pub fn position_path(data_dir: &Path) -> PathBuf {
     data_dir.join("audit.exported")
 }
 
@@ -25,10 +29,29 @@ pub(super) fn write_checkpoint(data_dir: &Path, checkpoint: &Checkpoint) -> io::
     replace(&checkpoint_path(data_dir), &format!("{}\n", checkpoint.to_json()))
 }
 
-/// Up to which record of this node's chain is exported.
-pub(super) fn read_position(data_dir: &Path) -> u64 {
+/// Up to which record of this node's chain is exported: as it was noted, or further, where a crash came in between.
+pub(super) fn read_position(data_dir: &Path, export: Option<&Path>, node: &str) -> u64 {
     let text = fs::read_to_string(position_path(data_dir)).unwrap_or_default();
-    text.trim_end().parse().unwrap_or_default()
+    let noted = text.trim_end().parse().unwrap_or_default();
+    let written = export.and_then(|file| last_written(file, node).ok().flatten());
+    written.map_or(noted, |written| written.max(noted))
+}
+
+/// The last record of this node in an export. A line that a crash cut off is taken away.
+fn last_written(file: &Path, node: &str) -> io::Result<Option<u64>> {
+    let mut open = OpenOptions::new().read(true).write(true).open(file)?;
+    let length = open.metadata()?.len();
+    let begin = length.saturating_sub(TAIL);
+    let mut tail = Vec::new();
+    open.seek(SeekFrom::Start(begin))?;
+    Read::by_ref(&mut open).take(TAIL).read_to_end(&mut tail)?;
+    let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place.saturating_add(1));
+    open.set_len(begin.saturating_add(u64::try_from(whole).unwrap_or_default()))?;
+    let text = String::from_utf8_lossy(tail.get(..whole).unwrap_or_default());
+    Ok(text.lines().rev().find_map(|line| match Line::parse(line) {
+        Ok(Line::Entry(entry)) if *entry.record.node == *node => entry.sequence,
+        _ => None,
+    }))
 }
 
 /// Appends lines, and notes how far the export has got. The file is opened anew each time, so that it may be moved away at any.
@@ -50,4 +73,36 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_data()?;
     fs::rename(&beside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_tenancy::Timestamp;
+    use portcullis_tenancy::audit::{AuditKeys, Kind, Note};
+    use portcullis_tenancy::key::MasterKey;
+
+    #[test]
+    fn an_export_goes_on_where_it_ended_and_loses_a_torn_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("audit.jsonl");
+        let keys = AuditKeys::new(&MasterKey::new([1; 32]));
+        let position = || read_position(dir.path(), Some(&file), "node-a");
+        assert_eq!(position(), 0);
+        let line = |sequence: u64, node: &str| {
+            let note = Note::new(Kind::Push, "acme+ci");
+            let mut entry = keys.seal(note, node, Timestamp::UNIX_EPOCH, &|bytes: &mut [u8]| bytes.fill(1));
+            entry.sequence = Some(sequence);
+            entry.to_json() + "\n"
+        };
+        append(&file, &line(1, "node-a"), dir.path(), Some(1)).unwrap();
+        append(&file, &(line(2, "node-a") + &line(9, "node-b")), dir.path(), None).unwrap();
+        assert_eq!(position(), 2, "it was written, and not noted");
+        let whole = fs::read_to_string(&file).unwrap();
+        append(&file, "{\"type\":\"rec", dir.path(), None).unwrap();
+        assert_eq!(position(), 2);
+        assert_eq!(fs::read_to_string(&file).unwrap(), whole);
+        fs::rename(&file, dir.path().join("audit.jsonl.1")).unwrap();
+        assert_eq!(position(), 1, "what was noted, where the file was moved away");
+    }
 }

@@ -72,13 +72,13 @@ async fn step(app: &App, is_end: bool) {
 
 impl Keeper {
     /// Goes on behind the checkpoint that lies in `data_dir`.
-    pub fn new(data_dir: &Path, node: &str, keys: &AuditKeys) -> Self {
+    pub fn new(data_dir: &Path, export_file: Option<&Path>, node: &str, keys: &AuditKeys) -> Self {
         let last = export::read_checkpoint(data_dir)
             .filter(|checkpoint| *checkpoint.node == *node && keys.witness().has_checkpoint(checkpoint));
         Self {
             known: last.as_ref().map(|checkpoint| (checkpoint.count, checkpoint.link)),
             head: None,
-            exported: export::read_position(data_dir),
+            exported: export::read_position(data_dir, export_file, node),
             signed: last.map_or(0, |checkpoint| checkpoint.count),
             signed_at: None,
             looked_at: None,

@@ -6,6 +6,7 @@ mod when;
 
 use super::output::{Answer, Failure};
 use super::session::Session;
+use crate::audit::read_checkpoint;
 use clap::{Args, Subcommand};
 use portcullis_tenancy::audit::{AuditKeys, Entry, Head, Kind, Search as Wanted, advance};
 use portcullis_tenancy::{Store, Timestamp};
@@ -104,7 +105,10 @@ pub(super) async fn run(command: Command, session: &Session, json: bool) -> Resu
 /// `verify`'s to tell of.
 async fn settle(session: &Session, keys: &AuditKeys) -> Result<(), Failure> {
     let node = session.node()?;
-    while let Ok((chained, _)) = advance(&session.store, keys, &node, None).await {
+    let known = read_checkpoint(&session.config.data_dir)
+        .filter(|checkpoint| checkpoint.node == node && keys.witness().has_checkpoint(checkpoint))
+        .map(|checkpoint| (checkpoint.count, checkpoint.link));
+    while let Ok((chained, _)) = advance(&session.store, keys, &node, known).await {
         if chained.is_empty() {
             break;
         }
@@ -133,14 +137,21 @@ async fn search(wanted: Search, session: &Session) -> Result<Answer, Failure> {
 
 async fn tail(lines: u32, follow: bool, session: &Session, json: bool) -> Result<Answer, Failure> {
     // Whatever comes meanwhile is shown by the one or by the other.
-    let mut reached: HashMap<Box<str>, u64> = heads(session).await?.into_iter().map(|head| (head.node, head.count)).collect();
+    let mut reached: HashMap<Box<str>, u64> =
+        heads(session).await?.into_iter().map(|head| (head.node, head.count)).collect();
     let mut newest = session.store.search_records(&Wanted { limit: lines, ..Wanted::default() }).await?;
     newest.reverse();
     if !follow {
-        let text = if newest.is_empty() { "There is no record yet.\n".to_owned() } else { show::table(&newest, session.width, true) };
+        let text = if newest.is_empty() {
+            "There is no record yet.\n".to_owned()
+        } else {
+            show::table(&newest, session.width, true)
+        };
         return Ok(Answer::new(text, newest.iter().map(show::json).collect()));
     }
-    newest.retain(|entry| entry.sequence.is_some_and(|sequence| reached.get(&entry.record.node).is_some_and(|end| sequence <= *end)));
+    newest.retain(|entry| {
+        entry.sequence.is_some_and(|sequence| reached.get(&entry.record.node).is_some_and(|end| sequence <= *end))
+    });
     let mut told = write_lines(&newest, session, json, true);
     while told.is_ok() {
         tokio::time::sleep(LOOK_EVERY).await;

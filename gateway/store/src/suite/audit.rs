@@ -209,13 +209,13 @@ pub async fn records_are_found_by_what_is_known_of_them(nodes: Nodes) {
     note.times = 9;
     let full = keys().seal(note, "node-b", at(50), &random);
     let others = [sealed_at(NODE, Kind::Push, "1", at(10)), sealed_at(NODE, Kind::Delete, "2", at(20))];
-    nodes.one.add_records(&[full.clone()]).await.unwrap();
+    nodes.one.add_records(std::slice::from_ref(&full)).await.unwrap();
     nodes.one.add_records(&others).await.unwrap();
     chain_all(&*nodes.one, NODE).await;
     let find = async |search: Search| nodes.other.search_records(&Search { limit: 10, ..search }).await.unwrap();
     assert_eq!(
         find(Search { actor: Some("acme+ci".into()), address: Some("2001:db8::7".into()), ..Search::default() }).await,
-        [full.clone()]
+        std::slice::from_ref(&full)
     );
     assert_eq!(
         find(Search { kind: Some("policy-denial".into()), project: Some("acme".into()), ..Search::default() }).await,

@@ -114,14 +114,32 @@ impl<'w> Verifier<'w> {
         base: Option<&Checkpoint>,
         checkpoints: &[Checkpoint],
     ) -> Result<Self, Fault> {
-        let fault = |sequence, wrong| Fault { node: node.into(), sequence, record: None, wrong };
         let (count, link) = match base {
             None => (0, Link::first(node)),
             Some(base) if base.is_base && *base.node == *node && witness.has_checkpoint(base) => {
                 (base.count, base.link)
             }
-            Some(base) => return Err(fault(base.count.saturating_add(1), Wrong::Base)),
+            Some(base) => {
+                let sequence = base.count.saturating_add(1);
+                return Err(Fault { node: node.into(), sequence, record: None, wrong: Wrong::Base });
+            }
         };
+        Self::begin(witness, node, count, link, checkpoints)
+    }
+
+    /// Begins behind any checkpoint, where a part of a chain is at hand alone.
+    pub fn behind(witness: &'w Witness, begin: &Checkpoint, checkpoints: &[Checkpoint]) -> Result<Self, Fault> {
+        Self::begin(witness, &begin.node, begin.count, begin.link, checkpoints)
+    }
+
+    fn begin(
+        witness: &'w Witness,
+        node: &str,
+        count: u64,
+        link: Link,
+        checkpoints: &[Checkpoint],
+    ) -> Result<Self, Fault> {
+        let fault = |sequence, wrong| Fault { node: node.into(), sequence, record: None, wrong };
         let mut own: Vec<Checkpoint> = checkpoints.iter().filter(|one| *one.node == *node).cloned().collect();
         own.sort_by_key(|one| one.count);
         if let Some(forged) = own.iter().find(|one| !witness.has_checkpoint(one)) {

@@ -5,9 +5,7 @@ use crate::audit::{checkpoint_path, read_checkpoint};
 use crate::cli::output::{Answer, Failure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use portcullis_tenancy::audit::{
-    AuditKeys, Checkpoint, Entry, Fault, Head, Line, Verified, Verifier, Witness, Wrong,
-};
+use portcullis_tenancy::audit::{AuditKeys, Checkpoint, Entry, Fault, Head, Line, Verified, Verifier, Witness, Wrong};
 use portcullis_tenancy::{Store, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -25,11 +23,11 @@ pub(super) struct Verify {
     /// Compare with the checkpoints in this file, too; may be given several times
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,
-    /// Verify an export instead of the store
-    #[arg(long, value_name = "EXPORT")]
-    file: Option<PathBuf>,
+    /// Verify an export instead of the store; parts of one are given in their order
+    #[arg(long = "file", value_name = "EXPORT")]
+    files: Vec<PathBuf>,
     /// With the checkpoints' public key alone, as an auditor does: no deployment is needed
-    #[arg(long, value_name = "KEY", requires = "file")]
+    #[arg(long, value_name = "KEY", requires = "files")]
     public_key: Option<String>,
 }
 
@@ -46,10 +44,11 @@ struct Findings {
 impl Verify {
     /// Without a deployment.
     pub(super) fn offline(&self) -> Option<Result<Answer, Failure>> {
-        let (key, file) = (self.public_key.as_ref()?, self.file.as_ref()?);
+        let key = self.public_key.as_ref()?;
         let verify = || {
-            let witness = Witness::of_public_key(key).map_err(|error| Failure::Usage(format!("--public-key: {error}")))?;
-            Ok(export(file, &read_checkpoints(&self.checkpoints)?, &witness)?.answer(&witness))
+            let witness =
+                Witness::of_public_key(key).map_err(|error| Failure::Usage(format!("--public-key: {error}")))?;
+            Ok(export(&self.files, &read_checkpoints(&self.checkpoints)?, &witness)?.answer(&witness))
         };
         Some(verify())
     }
@@ -58,8 +57,8 @@ impl Verify {
 pub(super) async fn run(wanted: &Verify, session: &Session, keys: &AuditKeys, json: bool) -> Result<Answer, Failure> {
     let witness = keys.witness();
     let mut checkpoints = read_checkpoints(&wanted.checkpoints)?;
-    if let Some(file) = &wanted.file {
-        return Ok(export(file, &checkpoints, &witness)?.answer(&witness));
+    if !wanted.files.is_empty() {
+        return Ok(export(&wanted.files, &checkpoints, &witness)?.answer(&witness));
     }
     // What this node keeps beside the store.
     checkpoints.extend(read_checkpoint(&session.config.data_dir));
@@ -203,14 +202,16 @@ struct Part {
     checkpoints: Vec<Checkpoint>,
 }
 
-fn export(file: &Path, given: &[Checkpoint], witness: &Witness) -> Result<Findings, Failure> {
+fn export(files: &[PathBuf], given: &[Checkpoint], witness: &Witness) -> Result<Findings, Failure> {
     let mut parts: BTreeMap<Box<str>, Part> = BTreeMap::new();
-    each_line(file, |line| match line {
-        Line::Entry(entry) => parts.entry(entry.record.node.clone()).or_default().entries.push(*entry),
-        Line::Checkpoint(checkpoint) => {
-            parts.entry(checkpoint.node.clone()).or_default().checkpoints.push(checkpoint);
-        }
-    })?;
+    for file in files {
+        each_line(file, |line| match line {
+            Line::Entry(entry) => parts.entry(entry.record.node.clone()).or_default().entries.push(*entry),
+            Line::Checkpoint(checkpoint) => {
+                parts.entry(checkpoint.node.clone()).or_default().checkpoints.push(checkpoint);
+            }
+        })?;
+    }
     let mut findings = Findings::default();
     for (node, mut part) in parts {
         part.checkpoints.extend(given.iter().filter(|one| one.node == node).cloned());
@@ -224,19 +225,13 @@ fn export(file: &Path, given: &[Checkpoint], witness: &Witness) -> Result<Findin
 }
 
 impl Part {
-    fn verify(
-        &self,
-        node: &str,
-        witness: &Witness,
-        notes: &mut Vec<String>,
-    ) -> Result<Option<Verified>, Fault> {
+    fn verify(&self, node: &str, witness: &Witness, notes: &mut Vec<String>) -> Result<Option<Verified>, Fault> {
         let Some(first) = self.entries.first().and_then(|entry| entry.sequence) else { return Ok(None) };
         // A part of a chain begins behind a checkpoint.
         let before = first.saturating_sub(1);
         let begin = self.checkpoints.iter().filter(|one| one.count >= before && witness.has_checkpoint(one));
         let mut verifier = match begin.min_by_key(|one| one.count) {
-            None if before == 0 => Verifier::new(witness, node, None, &self.checkpoints)?,
-            Some(_) if before == 0 => Verifier::new(witness, node, None, &self.checkpoints)?,
+            _ if before == 0 => Verifier::new(witness, node, None, &self.checkpoints)?,
             Some(begin) => Verifier::behind(witness, begin, &self.checkpoints)?,
             None => {
                 notes.push(format!(
@@ -249,7 +244,11 @@ impl Part {
         if skipped > 0 {
             notes.push(format!("node {node}: {skipped} records before the first checkpoint were not looked at"));
         }
-        for entry in self.entries.iter().filter(|entry| entry.sequence.is_none_or(|place| place > before.saturating_add(skipped))) {
+        for entry in self
+            .entries
+            .iter()
+            .filter(|entry| entry.sequence.is_none_or(|place| place > before.saturating_add(skipped)))
+        {
             verifier.take(entry)?;
         }
         verifier.end(None).map(Some)
@@ -287,7 +286,9 @@ impl Findings {
         } else if self.verified.is_empty() && self.notes.is_empty() {
             text.push_str("There is no record yet.\n");
         } else if !witness.has_key() {
-            text.push_str("Without the deployment's key, what follows the last checkpoint is not vouched for by anybody.\n");
+            text.push_str(
+                "Without the deployment's key, what follows the last checkpoint is not vouched for by anybody.\n",
+            );
         }
         let json = json!({
             "whole": !failed,

@@ -36,7 +36,8 @@ mod tests {
 
     #[test]
     fn a_time_is_a_day_a_moment_or_a_while_ago() {
-        let at = |text: &str| When::parse(text).map(|when| when.at("2026-11-27T12:00:00Z".parse().unwrap()).to_string());
+        let at =
+            |text: &str| When::parse(text).map(|when| when.at("2026-11-27T12:00:00Z".parse().unwrap()).to_string());
         assert_eq!(at("2026-11-26"), Ok("2026-11-26T00:00:00Z".to_owned()));
         assert_eq!(at("2026-11-26T01:02:03+01:00"), Ok("2026-11-26T00:02:03Z".to_owned()));
         assert_eq!(at("12h"), Ok("2026-11-27T00:00:00Z".to_owned()));
