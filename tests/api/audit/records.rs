@@ -148,6 +148,13 @@ fn denials_and_failed_logins_leave_records_and_first_challenges_do_not() {
     says(&failed, json!({"actor": "acme+pusher", "address": "127.0.0.1", "outcome": "refused", "times": 1}));
     assert!(failed["request_id"].as_str().is_some_and(|id| !id.is_empty()), "{failed:#}");
 
+    // A secret in the place of the name is not written down.
+    let mixed_up = Credentials::Basic(scene.acme.push.token.clone(), scene.acme.push.username.clone());
+    scene.gateway.ask_token(&mixed_up, &[]).expect(401);
+    within(SOON, || (found(&scene.gateway, &["--kind", "login-failure"]).len() == 2).then_some(()));
+    let all = scene.gateway.cli(&["audit", "search", "--json"]).stdout;
+    assert!(all.contains("(a secret)") && !all.contains(&scene.acme.push.token), "{all}");
+
     // A token that covers less than its robot may have is no denial; the client asks for another.
     let token = scene.gateway.token(&scene.acme.push.credentials(), &["repository:acme/app:pull"]);
     scene.gateway.repository("acme/app", &token).request(Method::POST, "blobs/uploads/").send().expect(401);

@@ -8,12 +8,13 @@ use portcullis_oci::challenge::{Authorization, parse_authorization};
 use portcullis_oci::{ErrorCode, Operation, Reference, Scope};
 use portcullis_policy::Owner;
 use portcullis_tenancy::audit::{Kind, Note};
+use portcullis_tenancy::credential;
 
 /// What of a refusal is written down. `robot` is who asks, `claimed` who he says that he is.
 pub fn of(visit: &Visit, refusal: &Refusal, robot: Option<&str>, claimed: Option<&str>) -> Option<Note> {
     let (kind, reason) = judged(refusal, claimed.is_some())?;
     let named = (kind == Kind::LoginFailure).then(|| basic_username(visit)).flatten();
-    let actor = robot.or(claimed).or(named.as_deref()).unwrap_or("anonymous");
+    let actor = robot.or(claimed.or(named.as_deref()).map(no_secret)).unwrap_or("anonymous");
     let note = Note::new(kind, actor).from(visit.peer).because(&reason);
     Some(about(visit, refusal, note))
 }
@@ -75,6 +76,12 @@ fn about(visit: &Visit, refusal: &Refusal, mut note: Note) -> Note {
         Reference::Tag(tag) => note.reference(tag.as_str()),
         Reference::Digest(digest) => note.digest(digest.as_str()),
     }
+}
+
+/// Whoever mixes name and secret up must not find his secret written down.
+fn no_secret(name: &str) -> &str {
+    let is_token = name.starts_with("ey") && name.matches('.').count() == 2;
+    if is_token || name.trim_start().starts_with(credential::PREFIX) { "(a secret)" } else { name }
 }
 
 fn basic_username(visit: &Visit) -> Option<String> {

@@ -165,7 +165,7 @@ async fn tail(lines: u32, follow: bool, session: &Session, json: bool) -> Result
                 }
             }
         }
-        fresh.sort_by(|one, other| one.record.at.cmp(&other.record.at));
+        fresh.sort_by_key(|entry| entry.record.at);
         told = write_lines(&fresh, session, json, false);
     }
     // Whoever closed the pipe does not want to read it.

@@ -1,3 +1,5 @@
+#![allow(clippy::arithmetic_side_effects)] // these are tests
+
 use super::*;
 use crate::key::MasterKey;
 use crate::memory::{at, counting};

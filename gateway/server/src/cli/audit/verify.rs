@@ -19,7 +19,7 @@ const PAGE: u32 = 1000;
 const MAX_LINE: u64 = 64 * 1024;
 
 #[derive(Debug, Args)]
-pub(super) struct Verify {
+pub(in crate::cli) struct Verify {
     /// Compare with the checkpoints in this file, too; may be given several times
     #[arg(long = "checkpoint", value_name = "FILE")]
     checkpoints: Vec<PathBuf>,

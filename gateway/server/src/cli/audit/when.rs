@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// A time, or so long ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
+pub(in crate::cli) enum When {
     Ago(Duration),
     At(Timestamp),
 }
