@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 fn lines(file: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
+    // The last line may still be being written.
+    let text = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect()
 }
 

@@ -32,7 +32,8 @@ pub(super) fn write_checkpoint(data_dir: &Path, checkpoint: &Checkpoint) -> io::
 /// Up to which record of this node's chain is exported: as it was noted, or further, where a crash came in between.
 pub(super) fn read_position(data_dir: &Path, export: Option<&Path>, node: &str) -> u64 {
     let text = fs::read_to_string(position_path(data_dir)).unwrap_or_default();
-    let noted = text.trim_end().parse().unwrap_or_default();
+    let noted = text.split_once(' ').filter(|(of, _)| *of == node);
+    let noted = noted.and_then(|(_, position)| position.trim_end().parse().ok()).unwrap_or_default();
     let written = export.and_then(|file| last_written(file, node).ok().flatten());
     written.map_or(noted, |written| written.max(noted))
 }
@@ -54,15 +55,16 @@ fn last_written(file: &Path, node: &str) -> io::Result<Option<u64>> {
     }))
 }
 
-/// Appends lines, and notes how far the export has got. The file is opened anew each time, so that it may be moved away at any.
-pub(super) fn append(file: &Path, lines: &str, data_dir: &Path, position: Option<u64>) -> io::Result<()> {
+/// Appends lines. The file is opened anew each time, so that it may be moved away at any.
+pub(super) fn append(file: &Path, lines: &str) -> io::Result<()> {
     let mut open = OpenOptions::new().append(true).create(true).mode(0o600).open(file)?;
     open.write_all(lines.as_bytes())?;
-    open.sync_data()?;
-    match position {
-        Some(position) => replace(&position_path(data_dir), &format!("{position}\n")),
-        None => Ok(()),
-    }
+    open.sync_data()
+}
+
+/// Notes how far a node's export has got.
+pub(super) fn note_position(data_dir: &Path, node: &str, position: u64) -> io::Result<()> {
+    replace(&position_path(data_dir), &format!("{node} {position}\n"))
 }
 
 /// A file is there whole, or as it was before.
@@ -95,14 +97,16 @@ mod tests {
             entry.sequence = Some(sequence);
             entry.to_json() + "\n"
         };
-        append(&file, &line(1, "node-a"), dir.path(), Some(1)).unwrap();
-        append(&file, &(line(2, "node-a") + &line(9, "node-b")), dir.path(), None).unwrap();
+        append(&file, &line(1, "node-a")).unwrap();
+        note_position(dir.path(), "node-a", 1).unwrap();
+        append(&file, &(line(2, "node-a") + &line(9, "node-b"))).unwrap();
         assert_eq!(position(), 2, "it was written, and not noted");
         let whole = fs::read_to_string(&file).unwrap();
-        append(&file, "{\"type\":\"rec", dir.path(), None).unwrap();
+        append(&file, "{\"type\":\"rec").unwrap();
         assert_eq!(position(), 2);
         assert_eq!(fs::read_to_string(&file).unwrap(), whole);
         fs::rename(&file, dir.path().join("audit.jsonl.1")).unwrap();
         assert_eq!(position(), 1, "what was noted, where the file was moved away");
+        assert_eq!(read_position(dir.path(), None, "node-b"), 0, "and not for another node");
     }
 }

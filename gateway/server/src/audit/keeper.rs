@@ -122,8 +122,11 @@ impl Keeper {
             let page = app.store.run(read).await?;
             let Some(last) = page.last().and_then(|entry| entry.sequence) else { return Ok(()) };
             let lines: String = page.iter().map(|entry| entry.to_json() + "\n").collect();
-            append(app, file.clone(), lines, Some(last)).await?;
+            append(file.clone(), lines).await?;
             self.exported = last;
+            let (data_dir, node) = (app.audit.data_dir.clone(), app.audit.node.clone());
+            let path = export::position_path(&data_dir);
+            in_background(path, move |_| export::note_position(&data_dir, &node, last)).await?;
         }
         Ok(())
     }
@@ -146,7 +149,7 @@ impl Keeper {
         let path = export::checkpoint_path(&audit.data_dir);
         in_background(path, move |_| export::write_checkpoint(&audit.data_dir, &checkpoint)).await?;
         match settings.config.audit.export_file.clone() {
-            Some(file) => append(app, file, line + "\n", None).await,
+            Some(file) => append(file, line + "\n").await,
             None => Ok(()),
         }
     }
@@ -223,9 +226,8 @@ async fn forget_old(app: &App) -> Result<(), KeepError> {
     Ok(())
 }
 
-async fn append(app: &App, file: PathBuf, lines: String, position: Option<u64>) -> Result<(), KeepError> {
-    let data_dir = app.audit.data_dir.clone();
-    in_background(file, move |file| export::append(file, &lines, &data_dir, position)).await
+async fn append(file: PathBuf, lines: String) -> Result<(), KeepError> {
+    in_background(file, move |file| export::append(file, &lines)).await
 }
 
 /// Files are nothing that a runtime's thread should wait for.
