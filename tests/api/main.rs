@@ -1,5 +1,6 @@
 //! The gateway's interface, topic by topic: the real gateway in front of a real registry.
 
+mod audit;
 mod bad_input;
 mod faults;
 mod hostile;

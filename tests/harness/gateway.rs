@@ -211,6 +211,11 @@ impl Gateway {
         configured.unwrap_or_else(|| format!("sqlite://{}", self.data_dir().join("portcullis.db").display()))
     }
 
+    /// The server of its store, where that is PostgreSQL.
+    pub(crate) fn server(&self) -> Option<&Postgres> {
+        self.postgres.as_deref()
+    }
+
     /// The configuration file.
     pub fn config(&self) -> &Path {
         &self.config

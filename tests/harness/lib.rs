@@ -22,6 +22,7 @@ pub mod redis;
 pub mod registry;
 pub mod repository;
 pub mod scene;
+pub mod sql;
 pub mod stream;
 
 #[cfg(test)]

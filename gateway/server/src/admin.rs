@@ -105,7 +105,8 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The process can do its work now: the store answers, the upstream answers, nothing is being shut down.
+/// The process can do its work now: the store answers, the upstream answers, nothing is being shut down. What is degraded does not
+/// make it unready.
 async fn readyz(State(shared): State<Shared>) -> Response {
     let telemetry = &shared.app.telemetry;
     let store = !shared.app.store.is_stale();
@@ -113,7 +114,12 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     let draining = *shared.phase.borrow() == Phase::Draining;
     let ready = store && upstream && !draining;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::json!({"ready": ready, "store": store, "upstream": upstream, "draining": draining});
+    // Requests are served all the same: somebody has to look, and no balancer has to turn away.
+    let audit = shared.app.audit.is_whole();
+    let degraded: &[&str] = if audit { &[] } else { &["audit"] };
+    let body = serde_json::json!({
+        "ready": ready, "store": store, "upstream": upstream, "draining": draining, "audit": audit, "degraded": degraded,
+    });
     (status, Json(body)).into_response()
 }
 

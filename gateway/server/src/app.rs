@@ -1,5 +1,6 @@
 //! The shared state: what every thread of the gateway looks at.
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::crowd::Crowd;
 use crate::limits::{Limits, Shared};
@@ -43,6 +44,8 @@ pub struct App {
     pub holds: Arc<Holds>,
     /// Who is here, and who finds no room.
     pub crowd: Arc<Crowd>,
+    /// The audit trail.
+    pub audit: Arc<Audit>,
     /// Metrics and the access log.
     pub telemetry: Telemetry,
     issuer: String,
@@ -91,6 +94,7 @@ impl App {
         let policies = Arc::new(Policies::new(&config.policies, &config.data_dir, &master)?);
         // Before the first request: what is attached must not be passed by for having just started.
         policies.load_all(&store).await?;
+        let audit = Audit::new(&config, &master)?;
         let holds = Holds::new(Arc::clone(&store), config.quota.reservation);
         let shared = config
             .limits
@@ -111,9 +115,11 @@ impl App {
                 quota: &holds.metrics,
                 limits: &limits.metrics,
                 crowd: &crowd.metrics,
+                audit: &audit.metrics,
             }),
             limits,
             crowd,
+            audit,
             holds,
             policies,
             settings: ArcSwap::from_pointee(Settings::new(config)),

@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and how every answer and every refusal is printed. It decides nothing itself: a
 //! command calls the function of `tenancy` that the management API will call too.
 
+mod audit;
 mod backup;
 mod check;
 mod doctor;
@@ -79,6 +80,9 @@ enum Command {
     /// Let nothing be written upstream while its own garbage is collected
     #[command(subcommand)]
     Maintenance(maintenance::Command),
+    /// What happened: who did what, and whether what is told of it is what was written down
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Write a copy of the store to a file, while gateways go on (SQLite)
     Backup {
         /// The file; it must not be there yet
@@ -160,6 +164,10 @@ impl Cli {
             Command::Quota(command) => block_on(async { quota::run(command, &open().await?).await }),
             Command::Limit(command) => block_on(async { limit::run(command, &open().await?).await }),
             Command::Maintenance(command) => block_on(async { maintenance::run(command, &open().await?).await }),
+            Command::Audit(command) => match command.offline() {
+                Some(answer) => answer,
+                None => block_on(async { audit::run(command, &open().await?, json).await }),
+            },
             Command::Backup { file } => block_on(async { backup::back_up(&file, &open().await?).await }),
             Command::Restore { file, yes } => {
                 let (_, config) = read()?;
@@ -180,6 +188,11 @@ fn block_on(command: impl Future<Output = Result<Answer, Failure>>) -> Result<An
 fn actor() -> String {
     let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     named.filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
+}
+
+/// The same as the audit trail has it.
+fn operator() -> String {
+    format!("operator {} (uid {})", actor(), rustix::process::getuid().as_raw())
 }
 
 /// The configuration that was named, or the first one that lies where one usually lies.

@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, read as a whole, checked as a whole, all errors at once with their lines.
 
+mod audit;
 mod balancer;
 mod hint;
 mod limits;
@@ -17,6 +18,7 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
+pub use audit::Audit;
 pub use limits::{Limits, Logins, RedisPlace, SharedLimits};
 pub use log::Log;
 pub use management::{Management, ManagementListen};
@@ -60,6 +62,8 @@ pub struct Config {
     pub quota: Quota,
     /// `[policies]`
     pub policies: Policies,
+    /// `[audit]`
+    pub audit: Audit,
     /// `[log]`
     pub log: Log,
 }
@@ -156,6 +160,7 @@ pub fn take_over(old: &Config, mut new: Config) -> (Config, Vec<&'static str>) {
     keep("limits.shared", &old.limits.shared, &mut new.limits.shared, &mut kept);
     keep("quota.reservation_s", &old.quota.reservation, &mut new.quota.reservation, &mut kept);
     keep("policies", &old.policies, &mut new.policies, &mut kept);
+    keep("audit.queue_records", &old.audit.queue_records, &mut new.audit.queue_records, &mut kept);
     keep("log.format", &old.log.json, &mut new.log.json, &mut kept);
     keep("log.level", &old.log.level, &mut new.log.level, &mut kept);
     (new, kept)
@@ -183,6 +188,7 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
     let limits = limits::read(top.section("limits"));
     let quota = quota::read(top.section("quota"));
     let policies = policies::read(top.section("policies"));
+    let audit = audit::read(top.section("audit"));
     let log = log::read(top.section("log"));
     top.finish();
     if let Some(server) = &server {
@@ -198,6 +204,7 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
         limits: limits?,
         quota,
         policies: policies?,
+        audit: audit?,
         log: log?,
     })
 }

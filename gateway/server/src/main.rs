@@ -2,6 +2,7 @@
 
 mod admin;
 mod app;
+mod audit;
 mod body;
 mod cli;
 mod config;
@@ -12,6 +13,7 @@ mod limits;
 mod listen;
 mod master_key;
 mod network;
+mod node_id;
 mod origin;
 mod pipeline;
 mod policies;

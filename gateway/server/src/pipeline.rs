@@ -17,6 +17,7 @@ pub mod settle;
 use crate::app::{Settings, Worker};
 use crate::body::Body;
 use crate::listen::Visitor;
+use crate::telemetry::RequestId;
 use crate::token_endpoint;
 use crate::upstream::Inbound;
 use authorize::Granted;
@@ -45,6 +46,8 @@ pub struct Visit {
     pub peer: IpAddr,
     /// When it came.
     pub now: Timestamp,
+    /// Its id.
+    pub request_id: RequestId,
     /// What the client sends along, if it does.
     pub body: Option<Arc<Inbound>>,
     /// The policies in force when it came: a request is asked about by these alone, whatever is attached meanwhile.
@@ -63,7 +66,8 @@ pub async fn serve(
     let mut meter = Meter::start(&worker, &settings, &head, &visitor, body.as_ref());
     let policies = worker.app.policies.current();
     let Visitor { client: peer, shed, .. } = visitor;
-    let visit = Arc::new(Visit { worker, settings, head, peer, now: Timestamp::now(), body, policies });
+    let (now, request_id) = (Timestamp::now(), meter.request_id().clone());
+    let visit = Arc::new(Visit { worker, settings, head, peer, now, request_id, body, policies });
 
     let answer = match shed {
         None => answer(&visit, &mut meter).await,

@@ -2,6 +2,7 @@
 
 use crate::admin;
 use crate::app::{App, Settings, random};
+use crate::audit;
 use crate::config::{self, Config};
 use crate::listen::{self, Lanes, Phase};
 use crate::master_key;
@@ -63,6 +64,7 @@ async fn serve(config: Config, config_file: PathBuf) -> anyhow::Result<()> {
     let background = [
         tokio::spawn(admin::serve(management, Arc::clone(&app), watching.clone())),
         tokio::spawn(sweeper::run(Arc::clone(&app))),
+        tokio::spawn(audit::run(Arc::clone(&app))),
         tokio::spawn(walk::run_in_background(Arc::clone(&app))),
         tokio::spawn(Arc::clone(&app.policies).keep_up(Arc::clone(&app.store))),
     ];
@@ -80,6 +82,7 @@ async fn serve(config: Config, config_file: PathBuf) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || lanes.join()).await?;
     }
     sweeper::write_uses(&app).await;
+    audit::close(&app).await;
     for task in background {
         task.abort();
     }

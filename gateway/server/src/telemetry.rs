@@ -1,5 +1,6 @@
 //! Metrics in Prometheus' conventions, request ids, and the log's form. Never a token, a body or a password.
 
+use crate::audit::AuditMetrics;
 use crate::config::Log;
 use crate::crowd::CrowdMetrics;
 use crate::limits::LimitMetrics;
@@ -99,6 +100,8 @@ pub struct Rooms<'a> {
     pub limits: &'a LimitMetrics,
     /// Of who is here.
     pub crowd: &'a CrowdMetrics,
+    /// Of the audit trail.
+    pub audit: &'a AuditMetrics,
 }
 
 impl Telemetry {
@@ -141,6 +144,7 @@ impl Telemetry {
         registry.register("store_up", "1 while the store answers", self.store_up.clone());
         rooms.quota.register(&mut registry);
         rooms.limits.register(&mut registry);
+        rooms.audit.register(&mut registry);
         registry.register(
             "reconcile_drift",
             "Where the record differed from the upstream when they were last compared, by kind",
@@ -200,6 +204,7 @@ impl Telemetry {
 }
 
 /// A request's id: the client's own where its network is listed, else a new one. It is spelled out when it is read.
+#[derive(Clone)]
 pub enum RequestId {
     /// The client's.
     Given(Box<str>),

@@ -158,6 +158,10 @@ async fn issue(visit: &Visit, request: Request, meter: &mut Meter) -> Result<Res
     let asked = scope::parse_all(request.scopes.iter().map(String::as_str)).map_err(|error| {
         ProtocolError::new(ErrorCode::Unsupported, error.to_string()).with_status(StatusCode::BAD_REQUEST)
     })?;
+    if let Some(username) = request.username.as_deref().or(request.refresh_token.as_deref().and(Some("refresh token")))
+    {
+        meter.claims(username);
+    }
     let identity = identify(visit, &request).await?;
     if let Some((robot, _)) = &identity {
         meter.robot(robot);

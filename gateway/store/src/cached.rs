@@ -10,6 +10,7 @@ mod tests;
 
 use crate::sql::failure;
 use portcullis_oci::{Digest, RepositoryName};
+use portcullis_tenancy::audit::Entry;
 use portcullis_tenancy::key::StoredKey;
 use portcullis_tenancy::ledger::Standing;
 use portcullis_tenancy::store::{Generation, Result};
@@ -312,12 +313,19 @@ impl CachedStore {
         Ok(alone)
     }
 
-    /// Removes a link from the store and from what is remembered; returns the bytes that come back.
-    pub async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<u64> {
+    /// Removes a link from the store and from what is remembered, and leaves a record of it; returns the bytes that come back.
+    pub async fn remove_link(
+        &self,
+        project: &ProjectId,
+        repository: &RepositoryName,
+        digest: &Digest,
+        record: Entry,
+    ) -> Result<u64> {
         let link = Link { project: project.clone(), repository: repository.clone(), digest: digest.clone() };
-        let removed = self
-            .run(|store| async move { store.remove_link(&link.project, &link.repository, &link.digest).await })
-            .await;
+        let remove = |store: Arc<dyn Store>| async move {
+            store.audited(record).remove_link(&link.project, &link.repository, &link.digest).await
+        };
+        let removed = self.run(remove).await;
         // Whatever the answer says: it may have been lost on the way.
         self.forget_links();
         removed

@@ -2,6 +2,7 @@
 //!
 //! It never decides anything: it keeps what it is given and says what it holds, or that it cannot.
 
+mod audit;
 mod cached;
 mod gather;
 mod journal;

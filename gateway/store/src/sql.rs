@@ -4,10 +4,12 @@
 
 mod calls;
 
+use crate::audit;
 use crate::gather::{Member, Queue, RELEASE};
 use crate::together::{Joined, together};
 use crate::{postgres, row, sqlite};
 use futures_util::TryStreamExt;
+use portcullis_tenancy::audit::Entry;
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::{Any, AnyArguments, AnyPoolOptions, AnyRow};
@@ -83,17 +85,21 @@ pub enum OpenError {
 struct TooMany;
 
 /// The store in SQLite or PostgreSQL.
+#[derive(Clone)]
 pub struct SqlStore {
     pool: AnyPool,
     queues: Queues,
+    /// Goes along with the change that this is for.
+    record: Option<Arc<Entry>>,
 }
 
 /// Which writes stand in a row.
+#[derive(Clone)]
 enum Queues {
     /// All of them: SQLite takes one writer at a time.
     One(Arc<Queue>),
     /// Those of one project's ledger, which wait for its account's row in any case.
-    Each(Mutex<HashMap<ProjectId, Weak<Queue>>>),
+    Each(Arc<Mutex<HashMap<ProjectId, Weak<Queue>>>>),
 }
 
 /// Opens the store that the URL names, makes it where it is a SQLite file that is not there yet, and brings its schema up to date.
@@ -108,10 +114,11 @@ pub async fn open(url: &str, max_connections: u32) -> Result<SqlStore> {
                 let pool = sqlite::open(url, options).await?;
                 // A deferred transaction that wants to write after it has read fails where another has written meanwhile.
                 let queue = Queue::new(pool.clone(), "BEGIN IMMEDIATE", Joined::Listed);
-                Ok(SqlStore { pool, queues: Queues::One(queue) })
+                Ok(SqlStore { pool, queues: Queues::One(queue), record: None })
             }
             Some("postgres" | "postgresql") => {
-                Ok(SqlStore { pool: postgres::open(url, options).await?, queues: Queues::Each(Mutex::default()) })
+                let pool = postgres::open(url, options).await?;
+                Ok(SqlStore { pool, queues: Queues::Each(Arc::default()), record: None })
             }
             _ => Err(OpenError::Scheme.into()),
         }
@@ -174,12 +181,18 @@ impl SqlStore {
         &self.pool
     }
 
+    /// The same store for one change that leaves this record, or for none.
+    pub(crate) fn with(&self, record: Option<Entry>) -> Self {
+        Self { record: record.map(Arc::new), ..self.clone() }
+    }
+
     /// Begins a transaction that writes.
     pub(crate) async fn write(&self) -> Result<Write> {
-        match &self.queues {
-            Queues::One(queue) => Ok(Write(Inner::Shared(queue.join().await?))),
-            Queues::Each(_) => Ok(Write(Inner::Own(self.pool.begin().await.map_err(failed)?))),
-        }
+        let inner = match &self.queues {
+            Queues::One(queue) => Inner::Shared(queue.join().await?),
+            Queues::Each(_) => Inner::Own(self.pool.begin().await.map_err(failed)?),
+        };
+        Ok(Write { inner, record: self.record.clone() })
     }
 
     /// Begins a transaction that writes to one project's ledger, whose row it takes first of all.
@@ -195,7 +208,7 @@ impl SqlStore {
                 queue
             })
         };
-        Ok(Write(Inner::Shared(queue.join().await?)))
+        Ok(Write { inner: Inner::Shared(queue.join().await?), record: self.record.clone() })
     }
 
     /// Begins a transaction that changes the rules. Its first step bumps the generation, and thereby takes the one lock
@@ -217,7 +230,7 @@ impl SqlStore {
 
     /// Runs one statement as a transaction of its own; returns how many rows it changed.
     pub(crate) async fn execute(&self, query: Query<'_>) -> Result<u64> {
-        if let Queues::Each(_) = self.queues {
+        if let (Queues::Each(_), None) = (&self.queues, &self.record) {
             return Ok(query.execute(&self.pool).await.map_err(failed)?.rows_affected());
         }
         let mut write = self.write().await?;
@@ -246,7 +259,11 @@ impl SqlStore {
 }
 
 /// A transaction that writes; undone where it is dropped before its commit.
-pub(crate) struct Write(Inner);
+pub(crate) struct Write {
+    inner: Inner,
+    /// Written down with it.
+    record: Option<Arc<Entry>>,
+}
 
 enum Inner {
     Own(Transaction<'static, Any>),
@@ -283,7 +300,7 @@ impl Write {
         read: impl Fn(&AnyRow) -> Result<T>,
     ) -> Result<Option<T>> {
         if self.joined() == Joined::Listed
-            && let Inner::Shared(member) = &mut self.0
+            && let Inner::Shared(member) = &mut self.inner
             && let Some(mark) = member.mark()?
         {
             // Its savepoint goes along with its first look.
@@ -301,14 +318,17 @@ impl Write {
 
     /// Runs statements as [`Write::together`] does, and makes all of it durable.
     pub(crate) async fn commit_with(mut self, mut statements: Vec<Query<'_>>) -> Result<()> {
+        if let Some(record) = self.record.take() {
+            statements.push(audit::insert(&record)?);
+        }
         if self.joined() == Joined::Within || statements.is_empty() {
             self.together(statements).await?;
-            return self.commit().await;
+            return self.end().await;
         }
         // One way less: the end of its savepoint goes along.
         statements.push(sqlx::query(RELEASE));
         self.together(statements).await?;
-        match self.0 {
+        match self.inner {
             Inner::Own(tx) => tx.commit().await.map_err(failed),
             Inner::Shared(member) => member.commit_released().await,
         }
@@ -316,7 +336,11 @@ impl Write {
 
     /// Makes it durable.
     pub(crate) async fn commit(self) -> Result<()> {
-        match self.0 {
+        self.commit_with(Vec::new()).await
+    }
+
+    async fn end(self) -> Result<()> {
+        match self.inner {
             Inner::Own(tx) => tx.commit().await.map_err(failed),
             Inner::Shared(member) => member.commit().await,
         }
@@ -324,14 +348,14 @@ impl Write {
 
     /// How several statements go to it at once.
     pub(crate) fn joined(&self) -> Joined {
-        match &self.0 {
+        match &self.inner {
             Inner::Own(_) => Joined::Within,
             Inner::Shared(member) => member.joined(),
         }
     }
 
     async fn connection(&mut self) -> Result<&mut AnyConnection> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Own(tx) => Ok(tx),
             Inner::Shared(member) => member.connection().await,
         }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)] // these are tests
 #![allow(missing_docs)] // the names say it
 
+pub mod audit;
 pub mod contention;
 pub mod ledger;
 pub mod limits;
@@ -85,6 +86,14 @@ macro_rules! every_behaviour {
             quota::a_request_is_decided_once
             quota::maintenance_is_a_rule
             quota::any_interleaving_leaves_the_counters_at_the_sums
+            audit::a_record_goes_with_its_change
+            audit::what_changes_nothing_leaves_no_record
+            audit::records_outlive_the_project_that_they_name
+            audit::records_wait_until_anybody_chains_them
+            audit::of_all_who_chain_at_once_each_record_gets_one_place
+            audit::a_chain_that_was_turned_back_does_not_go_on
+            audit::records_are_found_by_what_is_known_of_them
+            audit::old_records_are_forgotten_and_the_rest_still_verifies
             contention::of_overlapping_prefixes_at_once_exactly_one_wins
             contention::of_one_name_at_once_exactly_one_wins
             contention::generations_grow_one_by_one_and_a_change_is_seen_with_its_own

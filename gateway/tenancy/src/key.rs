@@ -35,6 +35,10 @@ pub enum Purpose {
     Throwaways,
     /// Authenticating compiled policies.
     CompiledPolicies,
+    /// Vouching for audit records.
+    AuditChain,
+    /// The seed that signs audit checkpoints.
+    AuditCheckpoints,
 }
 
 /// An AEAD key of one purpose.
@@ -95,6 +99,8 @@ impl Purpose {
             Self::UploadLocations => b"upload locations",
             Self::Throwaways => b"throwaways",
             Self::CompiledPolicies => b"compiled policies",
+            Self::AuditChain => b"audit chain",
+            Self::AuditCheckpoints => b"audit checkpoints",
         }
     }
 }

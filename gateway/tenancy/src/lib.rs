@@ -1,5 +1,6 @@
 //! The rules of the house: projects, robots, credentials, grants, tokens. No HTTP, no SQL; time and randomness are passed in.
 
+pub mod audit;
 pub mod credential;
 mod digits;
 pub mod error;

@@ -1,5 +1,6 @@
 //! A store in memory for the tests of the rules: what they ask of it, and nothing of the record of what passes.
 
+use crate::audit::{Checkpoint, Entry, Head, Search};
 use crate::grant::{Consent, ForeignGrant};
 use crate::key::StoredKey;
 use crate::ledger::{
@@ -15,8 +16,8 @@ use crate::token::ScopeSet;
 use crate::{Project, ProjectId, ProjectName, Robot, RobotId, Store, StoreError, Timestamp, project};
 use portcullis_oci::{Digest, RepositoryName, Tag};
 use std::pin::pin;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 /// A moment of the tests' day, in seconds from its beginning.
@@ -385,6 +386,43 @@ impl Store for MemoryStore {
     }
     async fn set_walk_position(&self, _: &ProjectId, _: Walk, _: Option<&RepositoryName>, _: Timestamp) -> Result<()> {
         unasked("set_walk_position")
+    }
+
+    fn audited(&self, _: Entry) -> Arc<dyn Store> {
+        unasked("audited")
+    }
+    async fn add_records(&self, _: &[Entry]) -> Result<()> {
+        unasked("add_records")
+    }
+    async fn waiting_records(&self, _: &str, _: u32) -> Result<Vec<Entry>> {
+        unasked("waiting_records")
+    }
+    async fn waiting_nodes(&self, _: Timestamp) -> Result<Vec<Box<str>>> {
+        unasked("waiting_nodes")
+    }
+    async fn audit_head(&self, _: &str) -> Result<Option<Head>> {
+        unasked("audit_head")
+    }
+    async fn audit_heads(&self) -> Result<Vec<(Head, u64)>> {
+        unasked("audit_heads")
+    }
+    async fn headless_nodes(&self) -> Result<Vec<Box<str>>> {
+        unasked("headless_nodes")
+    }
+    async fn chain_records(&self, _: Option<&Head>, _: &Head, _: &[Entry]) -> Result<()> {
+        unasked("chain_records")
+    }
+    async fn chained_records(&self, _: &str, _: u64, _: u32) -> Result<Vec<Entry>> {
+        unasked("chained_records")
+    }
+    async fn search_records(&self, _: &Search) -> Result<Vec<Entry>> {
+        unasked("search_records")
+    }
+    async fn set_audit_base(&self, _: &Checkpoint) -> Result<()> {
+        unasked("set_audit_base")
+    }
+    async fn forget_records(&self, _: &str, _: u64, _: u32) -> Result<u64> {
+        unasked("forget_records")
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the rules need to be kept. Every change of a rule (projects, robots, grants, keys) bumps the generation in its own
 //! transaction; records of what passes (links, manifests, tags, uploads) do not.
 
+use crate::audit::{Checkpoint, Entry, Head, Search};
 use crate::grant::{Consent, ForeignGrant};
 use crate::key::StoredKey;
 use crate::ledger::{
@@ -13,6 +14,7 @@ use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest,
 use crate::token::ScopeSet;
 use crate::{Project, ProjectId, Robot, RobotId, Timestamp};
 use portcullis_oci::{Digest, RepositoryName, Tag};
+use std::sync::Arc;
 
 /// A store failed or refused.
 #[derive(Debug, thiserror::Error)]
@@ -297,4 +299,31 @@ pub trait Store: Send + Sync {
         position: Option<&RepositoryName>,
         now: Timestamp,
     ) -> Result<()>;
+
+    /// This store for one call that changes something: the record goes along in the change's own transaction, so that either both
+    /// are there or neither is. What changes nothing leaves no record.
+    fn audited(&self, entry: Entry) -> Arc<dyn Store>;
+    /// Writes records down that belong to no change. One that is there already is no error.
+    async fn add_records(&self, entries: &[Entry]) -> Result<()>;
+    /// Records of a node that have no place in its chain yet, the oldest first.
+    async fn waiting_records(&self, node: &str, limit: u32) -> Result<Vec<Entry>>;
+    /// Nodes at which a record has waited since before that time.
+    async fn waiting_nodes(&self, before: Timestamp) -> Result<Vec<Box<str>>>;
+    /// How far a node's chain has got; none where it has not begun.
+    async fn audit_head(&self, node: &str) -> Result<Option<Head>>;
+    /// How far all chains have got, and the highest place that is taken in each, as of one moment.
+    async fn audit_heads(&self) -> Result<Vec<(Head, u64)>>;
+    /// Nodes that have records in places, and no chain.
+    async fn headless_nodes(&self) -> Result<Vec<Box<str>>>;
+    /// Gives waiting records their places, and moves the head. `Changed`, and nothing is, where the head is not the one before any
+    /// more, or one of the records does not wait any more.
+    async fn chain_records(&self, before: Option<&Head>, after: &Head, chained: &[Entry]) -> Result<()>;
+    /// A chain's records after a place, in order.
+    async fn chained_records(&self, node: &str, after: u64, limit: u32) -> Result<Vec<Entry>>;
+    /// Records that are looked for, waiting ones included, the newest first.
+    async fn search_records(&self, search: &Search) -> Result<Vec<Entry>>;
+    /// Lets a chain begin behind a checkpoint.
+    async fn set_audit_base(&self, base: &Checkpoint) -> Result<()>;
+    /// Forgets a chain's records up to a place, at most so many; returns how many went.
+    async fn forget_records(&self, node: &str, up_to: u64, limit: u32) -> Result<u64>;
 }

@@ -46,6 +46,8 @@ const PARTS: &[Part] = &[
     part(Purpose::Test, &["createdb"], &["postgresql-client", "postgresql"]),
     part(Purpose::Test, &["pg_dump"], &["postgresql-client", "postgresql"]),
     part(Purpose::Test, &["redis-server", "valkey-server"], &["redis-server", "valkey-server"]),
+    part(Purpose::Test, &["psql"], &["postgresql-client", "postgresql"]),
+    part(Purpose::Test, &["sqlite3"], &["sqlite3"]),
     part(Purpose::Test, &["ip"], &["iproute2"]),
     part(Purpose::Test, &["unshare"], &["util-linux"]),
     part(Purpose::Test, &["mount"], &["mount"]),

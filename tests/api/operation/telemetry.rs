@@ -22,7 +22,10 @@ fn a_healthy_gateway_says_so() {
         let answer = management.get("/readyz").send();
         (answer.status == 200).then(|| answer.json())
     });
-    assert_eq!(ready, serde_json::json!({"ready": true, "store": true, "upstream": true, "draining": false}));
+    let healthy = serde_json::json!({
+        "ready": true, "store": true, "upstream": true, "draining": false, "audit": true, "degraded": [],
+    });
+    assert_eq!(ready, healthy);
     management.get("/").send().expect(404);
     management.post("/metrics").send().expect(405);
 }
@@ -45,6 +48,8 @@ fn metrics_have_the_names_and_units_of_the_conventions() {
         "# TYPE portcullis_connections_refused counter",
         "# TYPE portcullis_upstream_up gauge",
         "# TYPE portcullis_store_up gauge",
+        "# TYPE portcullis_audit_waiting gauge",
+        "# TYPE portcullis_audit_lost counter",
         "# TYPE portcullis_reconcile_running gauge",
         "# TYPE portcullis_reconcile_last_run_timestamp_seconds gauge",
         "# UNIT portcullis_reconcile_last_run_timestamp_seconds seconds",

@@ -3,7 +3,9 @@
 use super::output::{Answer, Failure};
 use super::session::Session;
 use crate::config::Config;
+use crate::{audit, node_id};
 use portcullis_store::sqlite_file;
+use portcullis_tenancy::audit::Kind;
 use serde_json::json;
 use std::fs;
 use std::io::{IsTerminal, Write, stderr, stdin};
@@ -74,12 +76,31 @@ pub(super) async fn restore(file: &Path, yes: bool, config: &Config) -> Result<A
         }
     }
     fs::rename(&beside, &target).map_err(|error| failed(&target, &error))?;
-    let text = format!(
+    let untold = begin_chain_anew(file, config).await.err();
+    let mut text = format!(
         "{} is as it was when {} was written. Next: start the gateway, then `portcullis reconcile` tells what has changed upstream since.\n",
         target.display(),
         file.display()
     );
+    if let Some(failure) = untold {
+        text.push_str(&format!("The audit trail has no record of this: {failure}.\n"));
+    }
     Ok(Answer::new(text, json!({ "restored": target.display().to_string() })))
+}
+
+/// Records from after the copy are gone, and this node's chain with them: it goes on under a new name. What it was is kept.
+async fn begin_chain_anew(file: &Path, config: &Config) -> Result<(), Failure> {
+    let data_dir = &config.data_dir;
+    let left = [node_id::path(data_dir), audit::checkpoint_path(data_dir), audit::position_path(data_dir)];
+    for path in left.iter().filter(|path| path.exists()) {
+        let mut aside = path.clone().into_os_string();
+        aside.push(".before-restore");
+        fs::rename(path, aside).map_err(|error| failed(path, &error))?;
+    }
+    let session = Session::open(config.clone()).await?;
+    session.tell(Session::note(Kind::Restore).reference(&file.display().to_string())).await?;
+    session.store.close().await;
+    Ok(())
 }
 
 fn confirm(yes: bool, target: &Path) -> Result<(), Failure> {

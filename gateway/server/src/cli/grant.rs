@@ -5,6 +5,7 @@ use super::session::Session;
 use super::show;
 use super::table::{self, Column};
 use clap::Subcommand;
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::grant::{self, ForeignGrant};
 use portcullis_tenancy::{Store, project};
 use serde_json::Value;
@@ -73,7 +74,12 @@ pub(super) fn table(grants: &[ForeignGrant], width: Option<usize>) -> String {
 }
 
 async fn decide(session: &Session, id: &str, accept: bool) -> Result<Answer, Failure> {
-    let decided = grant::decide(&session.store, id, accept, session.now).await?;
+    let asked = session.store.foreign_grants(None).await?.into_iter().find(|foreign| *foreign.grant.id == *id);
+    let mut note = Session::note(if accept { Kind::GrantAccept } else { Kind::GrantRefuse });
+    if let Some(ForeignGrant { grant, robot, project_name }) = asked {
+        note = note.project(&project_name).reference(&format!("{robot} {}={}", grant.pattern.as_str(), grant.actions));
+    }
+    let decided = grant::decide(&*session.audited(note).await?, id, accept, session.now).await?;
     let may = if accept { "may now" } else { "may not" };
     let ForeignGrant { grant, robot, .. } = &decided;
     Ok(Answer::new(

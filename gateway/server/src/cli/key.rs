@@ -6,6 +6,7 @@ use super::show;
 use crate::app::random;
 use crate::master_key;
 use clap::Subcommand;
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::key::{self, Purpose};
 use portcullis_tenancy::token::KeyRing;
 use portcullis_tenancy::{Store, random_id};
@@ -28,7 +29,9 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<Answer, F
 
     let overlap = config.tokens.life.saturating_add(config.tokens.upload_grace);
     let seal = master.seal_key(Purpose::SigningKeys);
-    let key = key::rotate(store, config.tokens.algorithm, &seal, overlap, *now, &random).await?;
+    let note = Session::note(Kind::KeyRotate).reference(show::algorithm(config.tokens.algorithm));
+    let store = session.audited(note).await?;
+    let key = key::rotate(&*store, config.tokens.algorithm, &seal, overlap, *now, &random).await?;
     let algorithm = show::algorithm(key.algorithm);
     Ok(Answer::new(
         format!("Signing with {} ({algorithm}) from {} on.\n", key.kid, show::second(key.signs_from)),

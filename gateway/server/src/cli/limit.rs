@@ -4,6 +4,7 @@ use super::output::{Answer, Failure};
 use super::session::Session;
 use super::table::{self, Column};
 use clap::{Args, Subcommand};
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::limit::{Change, LimitOwner, Measure, Overrides, Rate, Setting};
 use portcullis_tenancy::robot::split_username;
 use portcullis_tenancy::{Project, Robot, Store, TenancyError, project, robot};
@@ -205,6 +206,18 @@ async fn show_all(session: &Session) -> Result<Answer, Failure> {
     Ok(Answer::new(text, json!({ "configuration": configuration, "owners": own })))
 }
 
+/// A change, as it was asked for.
+fn told(change: &Change) -> String {
+    let rates = [
+        ("requests", change.requests),
+        ("pulls", change.pulls),
+        ("pushes", change.pushes),
+        ("bytes", change.bytes),
+    ];
+    let rates = rates.into_iter().filter_map(|(name, rate)| Some(format!("{name}={}", rate?)));
+    rates.chain(change.uploads.map(|uploads| format!("uploads={uploads}"))).collect::<Vec<_>>().join(" ")
+}
+
 async fn set(wanted: &Set, session: &Session) -> Result<Answer, Failure> {
     let mut owner = Owner::find(&wanted.owner, session).await?;
     let change = Change {
@@ -214,16 +227,19 @@ async fn set(wanted: &Set, session: &Session) -> Result<Answer, Failure> {
         bytes: wanted.bytes,
         uploads: wanted.uploads,
     };
+    let noted = Session::note(Kind::LimitSet).reference(&owner.name()).because(&told(&change));
     match &mut owner {
         Owner::Robot(_) if change.uploads.is_some() => {
             let message = "uploads at once are limited for a project, not for a robot: name the project alone";
             return Err(Failure::Usage(message.to_owned()));
         }
         Owner::Robot(robot) => {
-            robot.limits = session.store.change_limits(LimitOwner::Robot(&robot.id), &change).await?;
+            let store = session.audited(noted.project(robot.project_name.as_str())).await?;
+            robot.limits = store.change_limits(LimitOwner::Robot(&robot.id), &change).await?;
         }
         Owner::Project(project) => {
-            project.limits = session.store.change_limits(LimitOwner::Project(&project.id), &change).await?;
+            let store = session.audited(noted.project(project.name.as_str())).await?;
+            project.limits = store.change_limits(LimitOwner::Project(&project.id), &change).await?;
         }
     }
     let text = format!("Within 2 s these are the limits of {} on every node:\n", owner.name());

@@ -6,6 +6,7 @@ use super::show;
 use crate::quota::LEASE;
 use clap::Subcommand;
 use portcullis_tenancy::Store;
+use portcullis_tenancy::audit::Kind;
 use serde_json::json;
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -26,7 +27,8 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<Answer, F
         Command::Status => before,
     };
     if since != before {
-        session.store.set_maintenance(since).await?;
+        let kind = if since.is_some() { Kind::MaintenanceOn } else { Kind::MaintenanceOff };
+        session.audited(Session::note(kind)).await?.set_maintenance(since).await?;
     }
     let seen = session.now.checked_sub(LEASE).unwrap_or(session.now);
     let under_way = session.store.under_way(seen).await?;

@@ -7,6 +7,7 @@ use super::{grant, robot, show};
 use crate::app::random;
 use crate::upstream_admin::{Deleted, Held, UpstreamAdmin, count_held};
 use clap::{Args, Subcommand};
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::project::{self, NewProject};
 use portcullis_tenancy::quota::Size;
 use portcullis_tenancy::{Project, ProjectName, Store, Timestamp};
@@ -82,7 +83,11 @@ async fn create(wanted: Create, session: &Session) -> Result<Answer, Failure> {
         refuse_held_prefix(session, prefix).await?;
     }
     let new = NewProject { name, upstream_prefix: wanted.upstream_prefix, public: wanted.public };
-    let project = project::create(&session.store, new, session.now, &random).await?;
+    let mut note = Session::note(Kind::ProjectCreate).project(new.name.as_str());
+    if new.public {
+        note = note.because("public");
+    }
+    let project = project::create(&*session.audited(note).await?, new, session.now, &random).await?;
     let registry = session.config.server.public_url.registry();
     let text = format!(
         "Project {name} is there: its repositories are {registry}/{name}/… and lie upstream under {prefix}/.\nNext: portcullis robot create {name} NAME --role push\n",
@@ -210,7 +215,10 @@ async fn delete(wanted: &Delete, session: &Session) -> Result<Answer, Failure> {
     confirm(wanted, &held)?;
     let project = match already {
         Some(project) => project,
-        None => project::delete(&session.store, &wanted.name, session.now).await?,
+        None => {
+            let note = Session::note(Kind::ProjectDelete).project(&wanted.name);
+            project::delete(&*session.audited(note).await?, &wanted.name, session.now).await?
+        }
     };
     if !wanted.purge {
         let text = format!(
@@ -250,7 +258,8 @@ async fn purge(project: &Project, session: &Session) -> Result<Answer, Failure> 
             name = project.name
         ))
     })?;
-    let purged = project::purge(&session.store, project.name.as_str()).await?;
+    let note = Session::note(Kind::ProjectPurge).project(project.name.as_str());
+    let purged = project::purge(&*session.audited(note).await?, project.name.as_str()).await?;
     let mut text = format!(
         "Project {name} is purged, and its name and prefix are free.\nDeleted upstream: {manifests} manifests, {blobs} blobs; its garbage collection frees their space.\n",
         name = purged.name,

@@ -6,6 +6,7 @@ use super::table::{self, Column};
 use super::{actor, show};
 use crate::app::random;
 use clap::{Args, Subcommand};
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::quota::{self, Account, Breakdown, Decision, QuotaRequest, Size};
 use portcullis_tenancy::{Project, Store, project};
 use serde_json::{Value, json};
@@ -192,7 +193,10 @@ async fn set(wanted: &Set, session: &Session) -> Result<Answer, Failure> {
     }
     let before = session.store.account(&project.id).await?;
     let soft = if quota.is_some() { wanted.soft.or(before.soft_percent) } else { None };
-    session.store.set_quota(&project.id, quota, soft).await?;
+    let told = wanted.size.0.map_or_else(|| "none".to_owned(), |size| size.to_string());
+    let told = soft.map_or_else(|| told.clone(), |soft| format!("{told}, soft {soft} %"));
+    let note = Session::note(Kind::QuotaSet).project(project.name.as_str()).reference(&told);
+    session.audited(note).await?.set_quota(&project.id, quota, soft).await?;
     let account = Account { quota, soft_percent: soft, ..before };
     let text = match wanted.size.0 {
         Some(size) if account.free() == Some(0) => format!(
@@ -208,7 +212,9 @@ async fn set(wanted: &Set, session: &Session) -> Result<Answer, Failure> {
 
 async fn total(size: Option<Limit>, session: &Session) -> Result<Answer, Failure> {
     if let Some(Limit(cap)) = size {
-        session.store.set_total(cap.map(|size| size.0)).await?;
+        let told = cap.map_or_else(|| "none".to_owned(), |size| size.to_string());
+        let note = Session::note(Kind::QuotaTotal).reference(&told);
+        session.audited(note).await?.set_total(cap.map(|size| size.0)).await?;
     }
     let total = session.store.total().await?;
     let used = Size(total.committed.saturating_add(total.reserved));
@@ -222,7 +228,9 @@ async fn total(size: Option<Limit>, session: &Session) -> Result<Answer, Failure
 
 async fn request(name: &str, size: Size, reason: &str, session: &Session) -> Result<Answer, Failure> {
     let project = project::find(&session.store, name).await?;
-    let request = quota::request(&session.store, &project, size, reason, &actor(), session.now, &random).await?;
+    let note = Session::note(Kind::QuotaRequest).project(project.name.as_str()).reference(&size.to_string());
+    let store = session.audited(note.because(reason)).await?;
+    let request = quota::request(&*store, &project, size, reason, &actor(), session.now, &random).await?;
     let text = format!(
         "Request {id} asks for {size} for project {name}. The operator decides: portcullis quota approve {id}\n",
         id = request.id,
@@ -315,8 +323,21 @@ async fn approve(id: &str, size: Option<Size>, reason: Option<String>, session: 
 
 async fn decide(id: &str, granted: Option<Size>, reason: Option<String>, session: &Session) -> Result<Answer, Failure> {
     let decision = Decision { granted: granted.map(|size| size.0), reason, at: session.now, by: actor() };
-    let request = quota::decide(&session.store, id, decision).await?;
     let projects = session.store.projects().await?;
+    let asked_for = session.store.quota_requests(None).await?.into_iter().find(|request| *request.id == *id);
+    let of = asked_for.and_then(|asked| projects.iter().find(|project| project.id == asked.project));
+    let (kind, told) = match granted {
+        Some(size) => (Kind::QuotaApprove, format!("{id} {size}")),
+        None => (Kind::QuotaDecline, id.to_owned()),
+    };
+    let mut note = Session::note(kind).reference(&told);
+    if let Some(project) = of {
+        note = note.project(project.name.as_str());
+    }
+    if let Some(reason) = &decision.reason {
+        note = note.because(reason);
+    }
+    let request = quota::decide(&*session.audited(note).await?, id, decision).await?;
     let name = projects.iter().find(|project| project.id == request.project).map(|project| project.name.to_string());
     let name = name.unwrap_or_default();
     let text = match granted {

@@ -9,6 +9,7 @@ use crate::{duration, network};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use portcullis_oci::scope::{Actions, RepositoryPattern};
+use portcullis_tenancy::audit::{Kind, Note};
 use portcullis_tenancy::credential::Secret;
 use portcullis_tenancy::grant::{Consent, Role};
 use portcullis_tenancy::robot::{self, NewRobot, Rights};
@@ -140,7 +141,16 @@ async fn create(wanted: Create, session: &Session) -> Result<Answer, Failure> {
         None => None,
     };
     let new = NewRobot { name: wanted.robot.name, rights, expires_at, source_networks: wanted.networks };
-    let (robot, secret) = robot::create(&session.store, &project, new, session.now, &random).await?;
+    let rights_told: Vec<String> = match &new.rights {
+        Rights::Role(role) => vec![format!("role {}", show::role(*role))],
+        Rights::Grants(grants) => {
+            grants.iter().map(|(pattern, actions)| format!("{}={actions}", pattern.as_str())).collect()
+        }
+    };
+    let note = Session::note(Kind::RobotCreate).project(project.name.as_str());
+    let note = note.reference(&format!("{}+{} {}", project.name, new.name, rights_told.join(" ")));
+    let store = session.audited(note).await?;
+    let (robot, secret) = robot::create(&*store, &project, new, session.now, &random).await?;
     let mut text = format!("Robot {} is there:\n", robot.username());
     for right in may(&robot) {
         text.push_str(&format!("  {right}\n"));
@@ -159,7 +169,8 @@ async fn create(wanted: Create, session: &Session) -> Result<Answer, Failure> {
 async fn rotate(wanted: &Rotate, session: &Session) -> Result<Answer, Failure> {
     let robot = find(&wanted.robot, session).await?;
     let grace = wanted.grace.unwrap_or(session.config.tokens.rotation_grace);
-    let (robot, secret) = robot::rotate(&session.store, &robot, grace, session.now, &random).await?;
+    let store = session.audited(note(Kind::RobotRotate, &robot)).await?;
+    let (robot, secret) = robot::rotate(&*store, &robot, grace, session.now, &random).await?;
     let until = robot.secrets.get(1).and_then(|old| old.expires_at);
     let text = format!(
         "Robot {} has a new secret. The old one is good until {}.\n",
@@ -228,7 +239,9 @@ fn may(robot: &Robot) -> Vec<String> {
 }
 
 async fn disable(name: &Name, session: &Session) -> Result<Answer, Failure> {
-    let robot = robot::disable(&session.store, &find(name, session).await?, session.now).await?;
+    let robot = find(name, session).await?;
+    let store = session.audited(note(Kind::RobotDisable, &robot)).await?;
+    let robot = robot::disable(&*store, &robot, session.now).await?;
     let text = format!(
         "Robot {} is disabled: within 2 s no gateway takes its logins and tokens any more.\n",
         robot.username()
@@ -237,17 +250,23 @@ async fn disable(name: &Name, session: &Session) -> Result<Answer, Failure> {
 }
 
 async fn enable(name: &Name, session: &Session) -> Result<Answer, Failure> {
-    let robot = robot::enable(&session.store, &find(name, session).await?).await?;
+    let robot = find(name, session).await?;
+    let store = session.audited(note(Kind::RobotEnable, &robot)).await?;
+    let robot = robot::enable(&*store, &robot).await?;
     let text = format!("Robot {} is {}.\n", robot.username(), show::state(&robot, session.now));
     Ok(Answer::new(text, show::robot(&robot, session.now)))
 }
 
 async fn delete(name: &Name, session: &Session) -> Result<Answer, Failure> {
     let robot = find(name, session).await?;
-    robot::delete(&session.store, &robot).await?;
+    robot::delete(&*session.audited(note(Kind::RobotDelete, &robot)).await?, &robot).await?;
     let text =
         format!("Robot {} is deleted: within 2 s no gateway takes its logins and tokens any more.\n", robot.username());
     Ok(Answer::new(text, show::robot(&robot, session.now)))
+}
+
+fn note(kind: Kind, robot: &Robot) -> Note {
+    Session::note(kind).project(robot.project_name.as_str()).reference(&robot.username())
 }
 
 async fn find(name: &Name, session: &Session) -> Result<Robot, Failure> {

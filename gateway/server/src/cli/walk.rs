@@ -11,6 +11,7 @@ use crate::upstream_admin::UpstreamAdmin;
 use crate::walk::{Sources, Task, Walker, meant};
 use clap::Args;
 use portcullis_store::CachedStore;
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::key::Purpose;
 use portcullis_tenancy::ledger::Walk;
 use portcullis_tenancy::{Project, Store, project};
@@ -75,6 +76,15 @@ async fn run(what: &What, task: Task, session: &Session, json: bool) -> Result<A
             config.upstream.url
         ))
     })?;
+    let kind = match task {
+        Task::Import => Some(Kind::Import),
+        Task::Reconcile { repair } => repair.then_some(Kind::Repair),
+    };
+    if let Some(kind) = kind {
+        for project in &projects {
+            session.tell(Session::note(kind).project(project.name.as_str())).await?;
+        }
+    }
     let progress = Progress::new(json);
     let mut reports = Vec::new();
     for project in projects {

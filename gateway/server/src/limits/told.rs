@@ -79,6 +79,11 @@ impl Limited {
         self.name
     }
 
+    /// What the client is told.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The refusal, with its headers.
     pub fn tell(&self, headers: &mut HeaderMap) -> ProtocolError {
         let name = self.name.as_str();

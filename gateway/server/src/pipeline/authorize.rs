@@ -9,6 +9,7 @@ use portcullis_oci::challenge::ChallengeError;
 use portcullis_oci::route::{SessionToken, UploadStart};
 use portcullis_oci::scope::{Actions, ScopeName};
 use portcullis_oci::{ErrorCode, Operation, ProtocolError, RepositoryName, Scope};
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::ledger::{Standing, Upload};
 use portcullis_tenancy::{Project, grant};
 use std::sync::Arc;
@@ -93,13 +94,14 @@ pub async fn authorize(visit: &Visit, caller: Caller, mut operation: Operation) 
         return Err(expired(&operation));
     }
     if !holds(visit, &caller, &needed).await? {
-        return Err(insufficient(&operation));
+        let is_denied = caller.robot().is_some() && !may_hold(visit, &caller, &needed).await?;
+        return Err(insufficient(&operation, is_denied));
     }
     let project = match operation.repository() {
         None => None,
         Some(repository) => match visit.worker.app.store.project(repository.project()).await? {
             Some(project) => Some(project),
-            None => return Err(insufficient(&operation)),
+            None => return Err(insufficient(&operation, caller.robot().is_some())),
         },
     };
     let mount_source = match &operation {
@@ -132,6 +134,15 @@ async fn holds(visit: &Visit, caller: &Caller, needed: &[Scope]) -> Result<bool,
             Ok(grant::covers(&granted, needed))
         }
     }
+}
+
+/// Whether the caller would hold them, if he asked for a token that covers them: a client that has one for something else does
+/// that, and is denied nothing.
+async fn may_hold(visit: &Visit, caller: &Caller, needed: &[Scope]) -> Result<bool, Refusal> {
+    let living = super::identify::living_projects(&visit.worker.app, needed).await?;
+    let robot = caller.robot().map(|robot| robot.as_ref());
+    let granted = grant::narrow(needed, robot, &|name| living.get(name).cloned());
+    Ok(grant::covers(&granted, needed))
 }
 
 /// The project that a blob may be mounted from: the caller may pull there, and the blob is there.
@@ -206,9 +217,13 @@ fn expired(operation: &Operation) -> Refusal {
 }
 
 /// The challenge to credentials that are good for something else.
-pub(super) fn insufficient(operation: &Operation) -> Refusal {
+pub(super) fn insufficient(operation: &Operation, is_denied: bool) -> Refusal {
     let message = "the credentials do not cover this; see the challenge's scope";
-    challenge(operation, Some(ChallengeError::InsufficientScope), message)
+    let mut refusal = challenge(operation, Some(ChallengeError::InsufficientScope), message);
+    if let Refusal::Challenge { denial, .. } = &mut refusal {
+        *denial = is_denied.then_some(Kind::AccessDenial);
+    }
+    refusal
 }
 
 /// The challenge for an operation: what a token must cover, a mount's source included.
@@ -217,5 +232,5 @@ fn challenge(operation: &Operation, error: Option<ChallengeError>, message: &str
     if let Operation::UploadStart { start: UploadStart::Mount { from: Some(from), .. }, .. } = operation {
         scopes.push(repository_scope(from, Actions::PULL));
     }
-    Refusal::Challenge { scopes, error, message: message.to_owned() }
+    Refusal::Challenge { scopes, error, message: message.to_owned(), denial: None }
 }

@@ -26,6 +26,7 @@ use crate::upstream::Call;
 use http::{Method, Response};
 use portcullis_oci::{Operation, RepositoryName, Tag};
 use portcullis_tenancy::Project;
+use portcullis_tenancy::audit::{Entry, Kind, Note};
 use std::sync::Arc;
 
 /// What every forwarded operation on a repository needs at hand.
@@ -126,6 +127,20 @@ impl Errand {
     async fn send(&self, call: Call) -> Result<crate::upstream::Answer, Refusal> {
         let worker = &self.visit.worker;
         Ok(worker.app.upstream.call(&worker.pool, call).await?)
+    }
+
+    /// A note of what is done here, for the audit trail.
+    fn note(&self, kind: Kind) -> Note {
+        Note::new(kind, &self.granted.caller().actor())
+            .from(self.visit.peer)
+            .project(self.project.name.as_str())
+            .repository(self.repository.as_str())
+            .request(&self.visit.request_id.to_string())
+    }
+
+    /// It as a record, for the transaction of the change.
+    fn seal(&self, note: Note) -> Entry {
+        self.visit.worker.app.audit.seal(note)
     }
 
     /// The locks on these tags: those that are held already, or new ones.

@@ -11,6 +11,7 @@ use http::header;
 use portcullis_oci::challenge::{Authorization, ChallengeError, parse_authorization};
 use portcullis_oci::scope::ScopeName;
 use portcullis_oci::{Operation, Scope};
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::credential::SecretHash;
 use portcullis_tenancy::robot::{self, RobotRefusal, split_username};
 use portcullis_tenancy::store::Generation;
@@ -115,20 +116,27 @@ pub async fn identify(visit: &Visit, operation: &Operation, now: Timestamp) -> R
         ));
     }
     let Some(value) = visit.head.headers.get(header::AUTHORIZATION) else { return Ok(Caller::Unknown) };
-    let refused = |message: String| Refusal::Challenge {
+    let refused = |message: String, denial: Option<Kind>| Refusal::Challenge {
         scopes: required(operation),
         error: Some(ChallengeError::InvalidToken),
         message,
+        denial,
     };
-    match parse_authorization(value).map_err(|error| refused(error.to_string()))? {
+    match parse_authorization(value).map_err(|error| refused(error.to_string(), None))? {
         Authorization::Bearer(token) => {
-            let verified = verify(app, visit, token, now).await?.map_err(&refused)?;
+            // Tokens end all the time; any other that is not good any more, or never was, is written down.
+            let denial = |message: &str| (message != TokenError::Expired.to_string()).then_some(Kind::AccessDenial);
+            let verified = verify(app, visit, token, now).await?;
+            let verified = verified.map_err(|message| {
+                let denial = denial(&message);
+                refused(message, denial)
+            })?;
             Ok(Caller::Token(verified))
         }
         Authorization::Basic { username, password } => {
             let (robot, _) = login(app, &username, &password, visit.peer, now)
                 .await?
-                .ok_or_else(|| refused(WRONG_CREDENTIALS.to_owned()))?;
+                .ok_or_else(|| refused(WRONG_CREDENTIALS.to_owned(), Some(Kind::LoginFailure)))?;
             Ok(Caller::Robot { robot })
         }
     }

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use portcullis_oci::challenge::{ChallengeError, bearer_challenge};
 use portcullis_oci::{ErrorCode, ProtocolError, Reference, RepositoryName, Scope};
 use portcullis_policy::Owner;
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::{ProjectName, StoreError, TenancyError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -32,6 +33,8 @@ pub enum Refusal {
         error: Option<ChallengeError>,
         /// For people.
         message: String,
+        /// What it is in the audit trail; none where it only asks for credentials, or for newer ones.
+        denial: Option<Kind>,
     },
     /// Wrong user name or password at the token endpoint.
     Login(String),
@@ -131,7 +134,7 @@ pub fn refuse(visit: &Visit, refusal: Refusal, meter: &mut Meter) -> Response<Bo
     if let Some(body) = visit.body.as_ref().and_then(|body| body.take_back()) {
         discard(visit, body);
     }
-    meter.refused(&refusal);
+    meter.refused(visit, &refusal);
     let mut headers = HeaderMap::new();
     let error = explain(visit, refusal, &mut headers);
     let id = meter.request_id().to_string();
@@ -157,7 +160,7 @@ fn explain(visit: &Visit, refusal: Refusal, headers: &mut HeaderMap) -> Protocol
             }
             error
         }
-        Refusal::Challenge { scopes, error, message } => {
+        Refusal::Challenge { scopes, error, message, .. } => {
             let realm = host(visit).and_then(|host| visit.settings.hosts.realm(host)).unwrap_or_default();
             let challenge = bearer_challenge(realm, &visit.settings.config.tokens.service, &scopes, error);
             headers.insert(header::WWW_AUTHENTICATE, challenge);

@@ -95,7 +95,7 @@ pub async fn screen(visit: &Arc<Visit>, mut inspected: Inspected, meter: &mut Me
     let mut leave = Leave::default();
     if of_token {
         let covered = token::covers(visit, robot, &project, meter.request_id(), &required(operation)).await?;
-        leave.warnings.extend(covered.ok_or_else(|| insufficient(operation))?);
+        leave.warnings.extend(covered.ok_or_else(|| insufficient(operation, true))?);
     }
     let mut case = Case { visit, project: &project, context, leave };
     let lookup = Lookup::new(&visit.worker, &project, operation.repository());

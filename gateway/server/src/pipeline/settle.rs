@@ -1,10 +1,12 @@
 //! What a request came to: counted and logged once, when its answer's body has ended or was given up.
 
+use super::Visit;
 use super::authorize::Granted;
 use super::identify::Caller;
 use super::respond::Refusal;
 use super::screen::Observer;
 use crate::app::{Settings, Worker};
+use crate::audit;
 use crate::limits::Tab;
 use crate::listen::Visitor;
 use crate::telemetry::{self, Labels, Outcome, RequestId};
@@ -37,6 +39,8 @@ pub struct Meter {
     failure: Option<String>,
     observer: Option<Box<Observer>>,
     tab: Option<Arc<Tab>>,
+    /// Who the client says that he is, at the token endpoint.
+    claimed: Option<Box<str>>,
 }
 
 impl Meter {
@@ -65,6 +69,7 @@ impl Meter {
             failure: None,
             observer: None,
             tab: None,
+            claimed: None,
         }
     }
 
@@ -83,6 +88,11 @@ impl Meter {
         self.robot = caller.robot().cloned();
     }
 
+    /// Who says that he asks, at the token endpoint; nothing is checked of it yet.
+    pub fn claims(&mut self, username: &str) {
+        self.claimed = Some(username.into());
+    }
+
     /// Who asks, at the token endpoint.
     pub fn robot(&mut self, robot: &Arc<Robot>) {
         self.robot = Some(Arc::clone(robot));
@@ -97,8 +107,12 @@ impl Meter {
         }
     }
 
-    /// Why it is not carried out.
-    pub fn refused(&mut self, refusal: &Refusal) {
+    /// Why it is not carried out. What is a denial goes into the audit trail.
+    pub fn refused(&mut self, visit: &Visit, refusal: &Refusal) {
+        let robot = self.robot.as_ref().map(|robot| robot.username());
+        if let Some(note) = audit::denial(visit, refusal, robot.as_deref(), self.claimed.as_deref()) {
+            self.worker.app.audit.tell(note.request(&self.request_id.to_string()));
+        }
         self.decision = match refusal {
             Refusal::Challenge { .. } | Refusal::Login(_) => "challenge",
             Refusal::Policy { .. } => "policy",

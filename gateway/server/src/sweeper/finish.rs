@@ -9,6 +9,7 @@ use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use portcullis_oci::manifest::{self, media_type};
 use portcullis_oci::{Digest, Operation, Reference, RepositoryName, Tag};
+use portcullis_tenancy::audit::{Entry, Kind, Note};
 use portcullis_tenancy::ledger::{Charge, JournalEntry, JournalStep, PushedManifest, StoredBlob};
 use portcullis_tenancy::quota::Admission;
 use portcullis_tenancy::{Project, Store, Timestamp};
@@ -66,7 +67,11 @@ impl Scene<'_> {
         }
         if self.manifest_status(&Reference::Tag(tag.clone())).await? == StatusCode::NOT_FOUND {
             let (project, repository) = (self.project.id.clone(), self.repository.clone());
-            self.app.store.run(|store| async move { store.remove_tag(&project, &repository, &tag).await }).await?;
+            let record = self.seal(self.note(Kind::TagDelete, entry).reference(tag.as_str()));
+            let forget = |store: Arc<dyn Store>| async move {
+                store.audited(record).remove_tag(&project, &repository, &tag).await
+            };
+            self.app.store.run(forget).await?;
         }
         self.release(entry).await
     }
@@ -82,9 +87,10 @@ impl Scene<'_> {
         let (id, blob) = (entry.id.clone(), self.stored(&digest, size));
         // What a deleted project holds is on record until it is purged.
         let is_deleted = self.project.deleted_at.is_some();
+        let record = self.seal(self.note(Kind::BlobPush, entry).digest(digest.as_str()));
         let charge = move |store: Arc<dyn Store>| async move {
             let charge = if is_deleted { Charge::Found(&id) } else { Charge::By(&id) };
-            match store.add_blob(&blob, charge).await? {
+            match store.audited(record).add_blob(&blob, charge).await? {
                 // There is no room for it: it is not served, and goes like any other that is not charged.
                 Admission::Refused(_) => store.disown(&blob, &id).await,
                 // It is looked at again.
@@ -151,8 +157,12 @@ impl Scene<'_> {
         };
         // In one step with the end of its reservation: it counts once at every moment. What is busy waits for the next sweep.
         let id = entry.id.clone();
-        let charge =
-            |store: Arc<dyn Store>| async move { store.add_manifest(&pushed, &sizes, Charge::Found(&id)).await };
+        let tagged = pushed.tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(" ");
+        let note = self.note(Kind::Push, entry).digest(digest.as_str());
+        let record = self.seal(if tagged.is_empty() { note } else { note.reference(&tagged) });
+        let charge = |store: Arc<dyn Store>| async move {
+            store.audited(record).add_manifest(&pushed, &sizes, Charge::Found(&id)).await
+        };
         self.app.store.run(charge).await.map(|_| ()).map_err(Into::into)
     }
 
@@ -160,8 +170,9 @@ impl Scene<'_> {
         match self.manifest_status(&Reference::Digest(digest.clone())).await? {
             StatusCode::NOT_FOUND => {
                 let (project, repository, now) = (self.project.id.clone(), self.repository.clone(), self.now);
+                let record = self.seal(self.note(Kind::Delete, entry).digest(digest.as_str()));
                 let forget = move |store: Arc<dyn Store>| async move {
-                    store.remove_manifest(&project, &repository, &digest, now).await
+                    store.audited(record).remove_manifest(&project, &repository, &digest, now).await
                 };
                 self.app.store.run(forget).await?;
                 self.app.store.forget_links();
@@ -174,9 +185,22 @@ impl Scene<'_> {
 
     async fn delete_blob(&self, entry: &JournalEntry, digest: Digest) -> Result<(), SweepError> {
         if self.stated_size(&digest).await?.is_none() {
-            self.app.store.remove_link(&self.project.id, &self.repository, &digest).await?;
+            let record = self.seal(self.note(Kind::BlobDelete, entry).digest(digest.as_str()));
+            self.app.store.remove_link(&self.project.id, &self.repository, &digest, record).await?;
         }
         self.release(entry).await
+    }
+
+    /// A note of what somebody did whom a crash cut off.
+    fn note(&self, kind: Kind, entry: &JournalEntry) -> Note {
+        Note::new(kind, &entry.actor)
+            .project(self.project.name.as_str())
+            .repository(self.repository.as_str())
+            .because("found after it was cut off")
+    }
+
+    fn seal(&self, note: Note) -> Entry {
+        self.app.audit.seal(note)
     }
 
     /// A blob's size, as the upstream states it; none where it is not there.

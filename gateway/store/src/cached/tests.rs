@@ -1,4 +1,6 @@
 use super::*;
+use portcullis_tenancy::audit::{AuditKeys, Kind, Note};
+use portcullis_tenancy::key::MasterKey;
 use portcullis_tenancy::ledger::{Charge, StoredBlob};
 use portcullis_tenancy::limit::Overrides;
 use portcullis_tenancy::robot::RobotSecret;
@@ -217,7 +219,9 @@ async fn a_link_is_remembered_until_it_is_forgotten_and_its_lack_is_not() {
     house.hold(&project, &repository, &digest).await;
     assert!(house.cached.has_link(&project, &repository, &digest).await.unwrap());
     assert!(house.cached.links.get(&LinkRef { project: &project, repository: &repository, digest: &digest }).is_some());
-    house.cached.remove_link(&project, &repository, &digest).await.unwrap();
+    let keys = AuditKeys::new(&MasterKey::new([1; 32]));
+    let record = keys.seal(Note::new(Kind::BlobDelete, "acme+ci"), "node", Timestamp::UNIX_EPOCH, &|_: &mut [u8]| {});
+    house.cached.remove_link(&project, &repository, &digest, record).await.unwrap();
     assert!(!house.cached.has_link(&project, &repository, &digest).await.unwrap());
 }
 

@@ -1,8 +1,9 @@
 //! The table of contents: each call of [`Store`], where its queries stand, and its deadline.
 
 use super::{DEADLINE, SqlStore, failure};
-use crate::{journal, key, ledger, limit, policy, project, quota, robot, session};
+use crate::{audit, journal, key, ledger, limit, policy, project, quota, robot, session};
 use portcullis_oci::{Digest, RepositoryName, Tag};
+use portcullis_tenancy::audit::{Checkpoint, Entry, Head, Search};
 use portcullis_tenancy::grant::{Consent, ForeignGrant};
 use portcullis_tenancy::key::StoredKey;
 use portcullis_tenancy::ledger::{
@@ -16,6 +17,7 @@ use portcullis_tenancy::store::{Generation, Result};
 use portcullis_tenancy::token::ScopeSet;
 use portcullis_tenancy::{Project, ProjectId, Robot, RobotId, Store, Timestamp};
 use std::future::Future;
+use std::sync::Arc;
 
 /// A call took longer than it may.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +50,9 @@ impl Store for SqlStore {
         within(project::delete(self, id, now)).await
     }
     async fn purge_project(&self, id: &ProjectId) -> Result<()> {
-        while within(project::purge_some(self, id)).await? {}
+        // The record goes with the last step.
+        let plain = self.with(None);
+        while within(project::purge_some(&plain, id)).await? {}
         within(project::purge(self, id)).await
     }
 
@@ -353,5 +357,42 @@ impl Store for SqlStore {
         now: Timestamp,
     ) -> Result<()> {
         within(quota::set_walk_position(self, project, walk, position, now)).await
+    }
+
+    fn audited(&self, entry: Entry) -> Arc<dyn Store> {
+        Arc::new(self.with(Some(entry)))
+    }
+    async fn add_records(&self, entries: &[Entry]) -> Result<()> {
+        within(audit::add(self, entries)).await
+    }
+    async fn waiting_records(&self, node: &str, limit: u32) -> Result<Vec<Entry>> {
+        within(audit::waiting(self, node, limit)).await
+    }
+    async fn waiting_nodes(&self, before: Timestamp) -> Result<Vec<Box<str>>> {
+        within(audit::waiting_nodes(self, before)).await
+    }
+    async fn audit_head(&self, node: &str) -> Result<Option<Head>> {
+        within(audit::head(self, node)).await
+    }
+    async fn audit_heads(&self) -> Result<Vec<(Head, u64)>> {
+        within(audit::heads(self)).await
+    }
+    async fn headless_nodes(&self) -> Result<Vec<Box<str>>> {
+        within(audit::headless(self)).await
+    }
+    async fn chain_records(&self, before: Option<&Head>, after: &Head, chained: &[Entry]) -> Result<()> {
+        within(audit::chain(self, before, after, chained)).await
+    }
+    async fn chained_records(&self, node: &str, after: u64, limit: u32) -> Result<Vec<Entry>> {
+        within(audit::chained(self, node, after, limit)).await
+    }
+    async fn search_records(&self, search: &Search) -> Result<Vec<Entry>> {
+        within(audit::search(self, search)).await
+    }
+    async fn set_audit_base(&self, base: &Checkpoint) -> Result<()> {
+        within(audit::set_base(self, base)).await
+    }
+    async fn forget_records(&self, node: &str, up_to: u64, limit: u32) -> Result<u64> {
+        within(audit::forget(self, node, up_to, limit)).await
     }
 }

@@ -41,7 +41,15 @@ fn sealing_twice_gives_two_texts() {
 #[test]
 fn every_purpose_has_a_mac_key_of_its_own() {
     let tag = |purpose| hmac::sign(&master(1).mac_key(purpose), b"text").as_ref().to_vec();
-    let purposes = [Purpose::SigningKeys, Purpose::RefreshTokens, Purpose::UploadLocations, Purpose::Throwaways];
+    let purposes = [
+        Purpose::SigningKeys,
+        Purpose::RefreshTokens,
+        Purpose::UploadLocations,
+        Purpose::Throwaways,
+        Purpose::CompiledPolicies,
+        Purpose::AuditChain,
+        Purpose::AuditCheckpoints,
+    ];
     let tags: std::collections::HashSet<_> = purposes.into_iter().map(tag).collect();
     assert_eq!(tags.len(), purposes.len());
 }

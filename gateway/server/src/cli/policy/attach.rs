@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use portcullis_oci::manifest;
 use portcullis_oci::{Digest, Reference};
 use portcullis_policy::Program;
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::policy::{self, Attachment, Mode, OnError, PolicyName, Reuse};
 use portcullis_tenancy::{Project, Store, project};
 use serde_json::{Value, json};
@@ -111,7 +112,12 @@ pub(super) async fn attach(wanted: Attach, session: &Session) -> Result<Answer, 
         portcullis_policy::Policy::new(program, &tried.settings, tried.limits, tried.reuse).map(drop)
     });
     made.await.map_err(|error| refused(&error))?.map_err(|error| refused(&error))?;
-    policy::attach(&session.store, &draft, &component).await?;
+    let told = format!("{} {} from {}", attachment.name, attachment.mode.as_str(), attachment.source);
+    let mut note = Session::note(Kind::PolicyAttach).reference(&told).digest(attachment.digest.as_str());
+    if let Some(project) = &owner {
+        note = note.project(project.name.as_str());
+    }
+    policy::attach(&*session.audited(note).await?, &draft, &component).await?;
     let to = owner.as_ref().map_or_else(|| "the platform".to_owned(), |project| format!("project {}", project.name));
     let does = match attachment.mode {
         Mode::Enforce => "it refuses",
@@ -135,7 +141,12 @@ pub(super) async fn attach(wanted: Attach, session: &Session) -> Result<Answer, 
 pub(super) async fn detach(wanted: Detach, session: &Session) -> Result<Answer, Failure> {
     let (owner, name) = owner(&wanted.what, wanted.platform, "POLICY", session).await?;
     let name = PolicyName::parse(name)?;
-    policy::detach(&session.store, owner.as_ref().map(|project| &project.id), &name).await?;
+    let mut note = Session::note(Kind::PolicyDetach).reference(name.as_str());
+    if let Some(project) = &owner {
+        note = note.project(project.name.as_str());
+    }
+    let store = session.audited(note).await?;
+    policy::detach(&*store, owner.as_ref().map(|project| &project.id), &name).await?;
     let from = owner.as_ref().map_or_else(|| "the platform".to_owned(), |project| format!("project {}", project.name));
     let text = format!("Policy {name} is detached from {from}; within 2 s nobody asks it any more.\n");
     let json =

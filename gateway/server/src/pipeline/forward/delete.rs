@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use portcullis_oci::manifest::media_type;
 use portcullis_oci::route::Page;
 use portcullis_oci::{Digest, ErrorCode, Operation, Reference, Tag};
+use portcullis_tenancy::audit::{Entry, Kind, Note};
 use portcullis_tenancy::ledger::{JournalEntry, JournalStep, Standing};
 use portcullis_tenancy::{Store, Timestamp};
 use std::collections::BTreeSet;
@@ -33,6 +34,11 @@ pub async fn manifest(errand: &Errand, digest: &Digest, locks: Option<TagLocks>)
     let (project, repository) = (errand.project.id.clone(), errand.repository.clone());
     let tags = store.run(|store| async move { store.tags(&project, &repository).await }).await?;
     let mut wanted = unrecorded(errand, &tags).await?;
+    let along: Vec<&str> = tags.iter().filter(|(_, tagged)| tagged == digest).map(|(tag, _)| tag.as_str()).collect();
+    let mut note = errand.note(Kind::Delete).digest(digest.as_str());
+    if !along.is_empty() {
+        note = note.reference(&along.join(" "));
+    }
     if locks.is_none() {
         wanted.extend(tags.into_iter().filter(|(_, tagged)| tagged == digest).map(|(tag, _)| tag));
     }
@@ -42,7 +48,7 @@ pub async fn manifest(errand: &Errand, digest: &Digest, locks: Option<TagLocks>)
         Some(judged) if !still_as_judged(errand, digest, judged).await? => Err(Refusal::unavailable(
             "a tag was pushed onto the manifest while its deletion was looked at; try again in a moment",
         )),
-        _ => delete_manifest(errand, digest).await,
+        _ => delete_manifest(errand, digest, note).await,
     };
     for locks in locks.into_iter().chain([further]) {
         locks.release().await;
@@ -69,7 +75,7 @@ async fn unrecorded(errand: &Errand, recorded: &[(Tag, Digest)]) -> Result<Vec<T
     }
 }
 
-async fn delete_manifest(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refusal> {
+async fn delete_manifest(errand: &Errand, digest: &Digest, note: Note) -> Result<Response<Body>, Refusal> {
     let journal = errand.begin(JournalStep::DeleteManifest { digest: digest.clone() }).await?;
     let answer = errand.send(errand.call()).await?;
     let status = answer.head.status;
@@ -83,8 +89,10 @@ async fn delete_manifest(errand: &Errand, digest: &Digest) -> Result<Response<Bo
     let (project, repository, forgotten) = (errand.project.id.clone(), errand.repository.clone(), digest.clone());
     let store = &errand.visit.worker.app.store;
     let now = Timestamp::now();
-    let forget =
-        move |store: Arc<dyn Store>| async move { store.remove_manifest(&project, &repository, &forgotten, now).await };
+    let record = errand.seal(note);
+    let forget = move |store: Arc<dyn Store>| async move {
+        store.audited(record).remove_manifest(&project, &repository, &forgotten, now).await
+    };
     let removed = store.run(forget).await?;
     store.forget_links();
     journal.finish(errand).await?;
@@ -118,7 +126,8 @@ pub async fn blob(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Re
         return Err(refusal(errand, answer).await);
     }
     answer.whole().await?;
-    let bytes = store.remove_link(&errand.project.id, &errand.repository, digest).await?;
+    let record = errand.seal(errand.note(Kind::BlobDelete).digest(digest.as_str()));
+    let bytes = store.remove_link(&errand.project.id, &errand.repository, digest, record).await?;
     journal.finish(errand).await?;
     Ok(reclaimed(bytes))
 }
@@ -170,7 +179,7 @@ pub async fn tag(errand: &Errand, tag: &Tag, locks: Option<TagLocks>) -> Result<
 
 async fn delete_tag(errand: &Errand, tag: &Tag) -> Result<Response<Body>, Refusal> {
     if !exists(errand, tag).await? {
-        forget_tag(errand, tag).await?;
+        forget_tag(errand, tag, None).await?;
         return Err(unknown_manifest(&errand.repository, &Reference::Tag(tag.clone())).into());
     }
     let answer = errand.send(errand.call()).await?;
@@ -184,7 +193,8 @@ async fn delete_tag(errand: &Errand, tag: &Tag) -> Result<Response<Body>, Refusa
         }
         _ => return Err(refusal(errand, answer).await),
     }
-    forget_tag(errand, tag).await?;
+    let record = errand.seal(errand.note(Kind::TagDelete).reference(tag.as_str()));
+    forget_tag(errand, tag, Some(record)).await?;
     Ok(accepted())
 }
 
@@ -239,10 +249,17 @@ fn put_throwaway(errand: &Errand, tag: &Tag, throwaway: &Throwaway) -> Call {
         .body(RequestBody::Full(throwaway.bytes.clone().into()))
 }
 
-async fn forget_tag(errand: &Errand, tag: &Tag) -> Result<(), Refusal> {
+async fn forget_tag(errand: &Errand, tag: &Tag, record: Option<Entry>) -> Result<(), Refusal> {
     let (project, repository, tag) = (errand.project.id.clone(), errand.repository.clone(), tag.clone());
     let store = &errand.visit.worker.app.store;
-    store.run(|store| async move { store.remove_tag(&project, &repository, &tag).await }).await?;
+    let forget = |store: Arc<dyn Store>| async move {
+        let store = match record {
+            Some(record) => store.audited(record),
+            None => store,
+        };
+        store.remove_tag(&project, &repository, &tag).await
+    };
+    store.run(forget).await?;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use portcullis_oci::manifest::Manifest;
 use portcullis_oci::{Operation, Reference, Tag};
 use portcullis_tenancy::Store;
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::ledger::{Charge, PushedManifest};
 use portcullis_tenancy::quota::Admission;
 use std::sync::Arc;
@@ -73,9 +74,15 @@ async fn put_and_record(
         pushed_at: errand.visit.now,
         pushed_by: errand.granted.caller().actor(),
     };
+    let tagged = tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(" ");
+    let mut note = errand.note(Kind::Push).digest(pushed.manifest.digest.as_str());
+    if !tagged.is_empty() {
+        note = note.reference(&tagged);
+    }
+    let record = errand.seal(note.clone());
     let (id, sizes): (Box<str>, _) = (hold.id().into(), errand.room.as_ref().map(|room| room.sizes.clone()));
     let charge = |store: Arc<dyn Store>| async move {
-        store.add_manifest(&pushed, &sizes.unwrap_or_default(), Charge::By(&id)).await
+        store.audited(record).add_manifest(&pushed, &sizes.unwrap_or_default(), Charge::By(&id)).await
     };
     let began = Instant::now();
     let charged = errand.visit.worker.app.store.run(charge).await?;
@@ -87,6 +94,7 @@ async fn put_and_record(
             return Err(Refusal::unavailable("the push took too long to be recorded; push it again"));
         }
     };
+    errand.visit.worker.app.audit.soft_limit(&errand.project, &account, || note);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     *response.headers_mut() = headers;

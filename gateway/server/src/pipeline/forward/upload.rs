@@ -12,6 +12,7 @@ use crate::upstream::{Answer, Call, RequestBody, UpstreamError};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use portcullis_oci::route::UploadStart;
 use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, RepositoryName};
+use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::ledger::{Charge, StoredBlob, Upload};
 use portcullis_tenancy::quota::Admission;
 use portcullis_tenancy::{Store, Timestamp};
@@ -226,7 +227,9 @@ async fn end(errand: &Errand, session: &Session, digest: &Digest, payload: Paylo
 async fn stored(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refusal> {
     let blob = arrived(errand, digest).await?;
     let id: Box<str> = errand.hold()?.id().into();
-    let charge = |store: Arc<dyn Store>| async move { store.add_blob(&blob, Charge::By(&id)).await };
+    let note = errand.note(Kind::BlobPush).digest(digest.as_str());
+    let record = errand.seal(note.clone());
+    let charge = |store: Arc<dyn Store>| async move { store.audited(record).add_blob(&blob, Charge::By(&id)).await };
     let began = Instant::now();
     let charged = errand.visit.worker.app.store.run(charge).await?;
     errand.visit.worker.app.holds.metrics.took("commit", began);
@@ -242,6 +245,7 @@ async fn stored(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refu
             return Err(Refusal::unavailable("the blob is being taken away this moment; push it again"));
         }
     };
+    errand.visit.worker.app.audit.soft_limit(&errand.project, &account, || note);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     response.headers_mut().insert(header::LOCATION, value(&format!("/v2/{}/blobs/{digest}", errand.repository))?);

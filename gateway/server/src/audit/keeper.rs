@@ -1,0 +1,242 @@
+//! What keeps the trail: it writes down what waits, gives records their places, signs how far they have got, exports them, and
+//! forgets what is old. Where one of these fails, it is tried again half a second later, and readiness tells.
+
+use super::{Audit, export, locked};
+use crate::app::App;
+use portcullis_tenancy::audit::{AdvanceError, AuditKeys, Head, Link, advance, forget};
+use portcullis_tenancy::{Store, StoreError, Timestamp};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::{MissedTickBehavior, timeout};
+
+const STEP: Duration = Duration::from_millis(500);
+/// Records that one write takes, and one page of the export.
+const BATCH: usize = 500;
+/// After how long another node's waiting records are this one's business: that one is gone.
+const ORPHANED: Duration = Duration::from_secs(60);
+const FORGET_EVERY: Duration = Duration::from_secs(3600);
+/// How long the last records may take at the end.
+const LAST: Duration = Duration::from_secs(10);
+
+/// How far the keeper has got.
+pub struct Keeper {
+    /// Where this node's chain ended when it was seen last: it never ends before that.
+    known: Option<(u64, Link)>,
+    head: Option<Head>,
+    exported: u64,
+    signed: u64,
+    signed_at: Option<Instant>,
+    looked_at: Option<Instant>,
+    forgot_at: Option<Instant>,
+}
+
+/// Why the trail does not go on.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error(transparent)]
+    Advance(#[from] AdvanceError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{path}: {error}", path = path.display())]
+    File { path: PathBuf, error: io::Error },
+}
+
+/// Runs until it is aborted.
+pub async fn run(app: Arc<App>) {
+    let mut ticks = tokio::time::interval(STEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        step(&app, false).await;
+    }
+}
+
+/// The gateway ends: what waits is written down, or counted as lost.
+pub async fn close(app: &App) {
+    let _ = timeout(LAST, step(app, true)).await;
+    let left = locked(&app.audit.queue).len();
+    if left > 0 {
+        tracing::error!(records = left, "audit records were not written before the end, and are lost");
+        app.audit.metrics.lost(u64::try_from(left).unwrap_or(u64::MAX));
+    }
+}
+
+async fn step(app: &App, is_end: bool) {
+    let mut keeper = app.audit.keeper.lock().await;
+    let done = keeper.step(app, is_end).await;
+    app.audit.metrics.waiting(locked(&app.audit.queue).len());
+    app.audit.failing(done.as_ref().err().map(|error| error as &dyn std::fmt::Display));
+}
+
+impl Keeper {
+    /// Goes on behind the checkpoint that lies in `data_dir`.
+    pub fn new(data_dir: &Path, export_file: Option<&Path>, node: &str, keys: &AuditKeys) -> Self {
+        let last = export::read_checkpoint(data_dir)
+            .filter(|checkpoint| *checkpoint.node == *node && keys.witness().has_checkpoint(checkpoint));
+        Self {
+            known: last.as_ref().map(|checkpoint| (checkpoint.count, checkpoint.link)),
+            head: None,
+            exported: export::read_position(data_dir, export_file, node),
+            signed: last.map_or(0, |checkpoint| checkpoint.count),
+            signed_at: None,
+            looked_at: None,
+            forgot_at: None,
+        }
+    }
+
+    async fn step(&mut self, app: &App, is_end: bool) -> Result<(), KeepError> {
+        write(app, is_end).await?;
+        self.chain(app).await?;
+        self.export(app).await?;
+        self.sign(app, is_end).await?;
+        if !is_end && is_due(&mut self.looked_at, ORPHANED) {
+            adopt(app).await?;
+        }
+        if !is_end && is_due(&mut self.forgot_at, FORGET_EVERY) {
+            forget_old(app).await?;
+        }
+        Ok(())
+    }
+
+    async fn chain(&mut self, app: &App) -> Result<(), KeepError> {
+        loop {
+            let (chained, head) = one_step(app, app.audit.node.clone(), self.known).await?;
+            self.known = head.as_ref().map(|head| (head.count, head.link));
+            self.head = head;
+            if !chained {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn export(&mut self, app: &App) -> Result<(), KeepError> {
+        let Some(file) = app.settings.load().config.audit.export_file.clone() else { return Ok(()) };
+        let end = self.head.as_ref().map_or(0, |head| head.count);
+        while self.exported < end {
+            let (node, after) = (app.audit.node.clone(), self.exported);
+            let read = move |store: Arc<dyn Store>| async move {
+                store.chained_records(&node, after, u32::try_from(BATCH).unwrap_or(u32::MAX)).await
+            };
+            let page = app.store.run(read).await?;
+            let Some(last) = page.last().and_then(|entry| entry.sequence) else { return Ok(()) };
+            let lines: String = page.iter().map(|entry| entry.to_json() + "\n").collect();
+            append(file.clone(), lines).await?;
+            self.exported = last;
+            let (data_dir, node) = (app.audit.data_dir.clone(), app.audit.node.clone());
+            let path = export::position_path(&data_dir);
+            in_background(path, move |_| export::note_position(&data_dir, &node, last)).await?;
+        }
+        Ok(())
+    }
+
+    /// Signs how far the chain has got, where that has changed.
+    async fn sign(&mut self, app: &App, is_end: bool) -> Result<(), KeepError> {
+        let settings = app.settings.load();
+        let every = settings.config.audit.checkpoint_every;
+        let Some(head) = self.head.as_ref().filter(|head| head.count != self.signed) else { return Ok(()) };
+        if !is_end && self.signed_at.is_some_and(|at| at.elapsed() < every) {
+            return Ok(());
+        }
+        let audit = Arc::clone(&app.audit);
+        let checkpoint = audit.keys.checkpoint(&head.node, head.count, head.link, Timestamp::now(), false);
+        let line = checkpoint.to_json();
+        self.signed = head.count;
+        self.signed_at = Some(Instant::now());
+        // Where the log goes elsewhere, this is kept elsewhere.
+        tracing::info!(checkpoint = %line, "the audit chain was signed");
+        let path = export::checkpoint_path(&audit.data_dir);
+        in_background(path, move |_| export::write_checkpoint(&audit.data_dir, &checkpoint)).await?;
+        match settings.config.audit.export_file.clone() {
+            Some(file) => append(file, line + "\n").await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether it is time again.
+fn is_due(last: &mut Option<Instant>, every: Duration) -> bool {
+    let is_due = last.is_none_or(|at| at.elapsed() >= every);
+    if is_due {
+        *last = Some(Instant::now());
+    }
+    is_due
+}
+
+/// Writes down what waits in memory.
+async fn write(app: &App, is_end: bool) -> Result<(), StoreError> {
+    let audit = &app.audit;
+    {
+        let mut queue = locked(&audit.queue);
+        for sum in queue.sums(Instant::now(), is_end) {
+            let times = sum.times;
+            if !queue.push(audit.seal(sum)) {
+                audit.lost(times);
+            }
+        }
+    }
+    loop {
+        let batch = locked(&audit.queue).first(BATCH);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let written = batch.len();
+        app.store.run(move |store| async move { store.add_records(&batch).await }).await?;
+        locked(&audit.queue).written(written);
+    }
+}
+
+/// One step of a node's chain: whether there may be more, and where it ends.
+async fn one_step(app: &App, node: Box<str>, known: Option<(u64, Link)>) -> Result<(bool, Option<Head>), KeepError> {
+    let audit: Arc<Audit> = Arc::clone(&app.audit);
+    let step = move |store: Arc<dyn Store>| async move { Ok(advance(&*store, &audit.keys, &node, known).await) };
+    let (chained, head) = app.store.run(step).await??;
+    app.audit.metrics.chained(&chained);
+    Ok((!chained.is_empty(), head))
+}
+
+/// Gives the records of nodes that are gone their places.
+async fn adopt(app: &App) -> Result<(), KeepError> {
+    let now = Timestamp::now();
+    let before = now.checked_sub(ORPHANED).unwrap_or(now);
+    for node in app.store.run(move |store| async move { store.waiting_nodes(before).await }).await? {
+        while node != app.audit.node && one_step(app, node.clone(), None).await?.0 {}
+    }
+    Ok(())
+}
+
+/// Forgets what is older than `audit.keep_days`, in all chains.
+async fn forget_old(app: &App) -> Result<(), KeepError> {
+    let days = app.settings.load().config.audit.keep_days;
+    if days == 0 {
+        return Ok(());
+    }
+    let now = Timestamp::now();
+    let before = now.checked_sub(Duration::from_secs(days.saturating_mul(86_400))).unwrap_or(Timestamp::MIN);
+    for (head, _) in app.store.run(|store| async move { store.audit_heads().await }).await? {
+        let audit = Arc::clone(&app.audit);
+        let forgetting =
+            move |store: Arc<dyn Store>| async move { Ok(forget(&*store, &audit.keys, &head, before, now).await) };
+        let gone = app.store.run(forgetting).await??;
+        if gone > 0 {
+            tracing::info!(records = gone, "audit records older than audit.keep_days were forgotten");
+        }
+    }
+    Ok(())
+}
+
+async fn append(file: PathBuf, lines: String) -> Result<(), KeepError> {
+    in_background(file, move |file| export::append(file, &lines)).await
+}
+
+/// Files are nothing that a runtime's thread should wait for.
+async fn in_background(
+    path: PathBuf,
+    work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
+) -> Result<(), KeepError> {
+    let of = path.clone();
+    let done =
+        tokio::task::spawn_blocking(move || work(&of)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    done.map_err(|error| KeepError::File { path, error })
+}

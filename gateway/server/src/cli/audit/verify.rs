@@ -1,0 +1,315 @@
+//! `audit verify`: the store, or an export, against the deployment's key and whatever checkpoints there are.
+
+use super::Session;
+use crate::audit::{checkpoint_path, read_checkpoint};
+use crate::cli::output::{Answer, Failure};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use portcullis_tenancy::audit::{AuditKeys, Checkpoint, Entry, Fault, Head, Line, Verified, Verifier, Witness, Wrong};
+use portcullis_tenancy::{Store, Timestamp};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+/// Records that are read at a time.
+const PAGE: u32 = 1000;
+/// Longest line of an export.
+const MAX_LINE: u64 = 64 * 1024;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Verify {
+    /// Compare with the checkpoints in this file, too; may be given several times
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
+    /// Verify an export instead of the store; parts of one are given in their order
+    #[arg(long = "file", value_name = "EXPORT")]
+    files: Vec<PathBuf>,
+    /// With the checkpoints' public key alone, as an auditor does: no deployment is needed
+    #[arg(long, value_name = "KEY", requires = "files")]
+    public_key: Option<String>,
+}
+
+/// What was found.
+#[derive(Default)]
+struct Findings {
+    verified: Vec<Verified>,
+    faults: Vec<Fault>,
+    /// Records in no place that are not what was written down, by id.
+    waiting: Vec<Box<str>>,
+    notes: Vec<String>,
+}
+
+impl Verify {
+    /// Without a deployment.
+    pub(super) fn offline(&self) -> Option<Result<Answer, Failure>> {
+        let key = self.public_key.as_ref()?;
+        let verify = || {
+            let witness =
+                Witness::of_public_key(key).map_err(|error| Failure::Usage(format!("--public-key: {error}")))?;
+            Ok(export(&self.files, &read_checkpoints(&self.checkpoints)?, &witness)?.answer(&witness))
+        };
+        Some(verify())
+    }
+}
+
+pub(super) async fn run(wanted: &Verify, session: &Session, keys: &AuditKeys, json: bool) -> Result<Answer, Failure> {
+    let witness = keys.witness();
+    let mut checkpoints = read_checkpoints(&wanted.checkpoints)?;
+    if !wanted.files.is_empty() {
+        return Ok(export(&wanted.files, &checkpoints, &witness)?.answer(&witness));
+    }
+    // What this node keeps beside the store.
+    checkpoints.extend(read_checkpoint(&session.config.data_dir));
+    let mut answer = store(session, &checkpoints, &witness, json).await?.answer(&witness);
+    if answer.failed {
+        answer.text.push_str(&format!(
+            "If a backup was put back on purpose, records after it are gone: move {} and {} away, and a new chain begins.\n",
+            crate::node_id::path(&session.config.data_dir).display(),
+            checkpoint_path(&session.config.data_dir).display()
+        ));
+    }
+    Ok(answer)
+}
+
+async fn store(
+    session: &Session,
+    checkpoints: &[Checkpoint],
+    witness: &Witness,
+    json: bool,
+) -> Result<Findings, Failure> {
+    let mut findings = Findings::default();
+    let heads = session.store.audit_heads().await?;
+    let bar = progress(json, &heads);
+    for node in session.store.headless_nodes().await? {
+        findings.faults.push(Fault { node, sequence: 1, record: None, wrong: Wrong::Head });
+    }
+    for checkpoint in checkpoints {
+        let is_known = heads.iter().any(|(head, _)| head.node == checkpoint.node)
+            || findings.faults.iter().any(|fault| fault.node == checkpoint.node);
+        if !is_known && checkpoint.count > 0 {
+            let wrong = if witness.has_checkpoint(checkpoint) {
+                Wrong::Cut { of: checkpoint.count }
+            } else {
+                Wrong::Checkpoint
+            };
+            findings.faults.push(Fault { node: checkpoint.node.clone(), sequence: 1, record: None, wrong });
+        }
+    }
+    for (head, highest) in &heads {
+        match chain(session, head, *highest, checkpoints, witness, &bar).await? {
+            Ok(verified) => findings.verified.push(verified),
+            Err(fault) => findings.faults.push(fault),
+        }
+    }
+    for node in session.store.waiting_nodes(Timestamp::MAX).await? {
+        let waiting = session.store.waiting_records(&node, 100_000).await?;
+        let broken = waiting.into_iter().filter(|entry| !witness.has_sealed(entry));
+        findings.waiting.extend(broken.map(|entry| entry.record.id));
+    }
+    bar.finish_and_clear();
+    Ok(findings)
+}
+
+/// One chain, page by page.
+async fn chain(
+    session: &Session,
+    head: &Head,
+    highest: u64,
+    checkpoints: &[Checkpoint],
+    witness: &Witness,
+    bar: &ProgressBar,
+) -> Result<Result<Verified, Fault>, Failure> {
+    let mut verifier = match Verifier::new(witness, &head.node, head.base.as_ref(), checkpoints) {
+        Ok(verifier) => verifier,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    'pages: while verifier.count() < head.count {
+        let page = session.store.chained_records(&head.node, verifier.count(), PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        for entry in &page {
+            // What was written after the head was read is not looked at.
+            if verifier.count() >= head.count {
+                break 'pages;
+            }
+            if let Err(fault) = verifier.take(entry) {
+                return Ok(Err(fault));
+            }
+            bar.inc(1);
+        }
+    }
+    let ended = verifier.end(Some(head));
+    if ended.is_ok() && highest > head.count {
+        let sequence = head.count.saturating_add(1);
+        return Ok(Err(Fault { node: head.node.clone(), sequence, record: None, wrong: Wrong::Beyond }));
+    }
+    Ok(ended)
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(json: bool, heads: &[(Head, u64)]) -> ProgressBar {
+    let kept = |head: &Head| head.count.saturating_sub(head.base.as_ref().map_or(0, |base| base.count));
+    let all = heads.iter().fold(0_u64, |sum, (head, _)| sum.saturating_add(kept(head)));
+    let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(all) };
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} records, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+fn read_checkpoints(files: &[PathBuf]) -> Result<Vec<Checkpoint>, Failure> {
+    let mut all = Vec::new();
+    for file in files {
+        let before = all.len();
+        each_line(file, |line| {
+            if let Line::Checkpoint(checkpoint) = line {
+                all.push(checkpoint);
+            }
+        })?;
+        if all.len() == before {
+            return Err(Failure::Refused(format!(
+                "{}: there is no checkpoint in it; `portcullis audit checkpoint` prints one for each node",
+                file.display()
+            )));
+        }
+    }
+    Ok(all)
+}
+
+fn each_line(file: &Path, mut each: impl FnMut(Line)) -> Result<(), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::Refused(format!("{}: {error}", file.display()));
+    let mut reader = BufReader::new(File::open(file).map_err(|error| failed(&error))?);
+    let mut text = String::new();
+    for number in 1_u64.. {
+        text.clear();
+        let read = std::io::Read::take(&mut reader, MAX_LINE).read_line(&mut text).map_err(|error| failed(&error))?;
+        if read == 0 {
+            return Ok(());
+        }
+        if !text.trim().is_empty() {
+            each(Line::parse(text.trim()).map_err(|error| failed(&format!("line {number}: {error}")))?);
+        }
+    }
+    Ok(())
+}
+
+/// One node's part of an export.
+#[derive(Default)]
+struct Part {
+    entries: Vec<Entry>,
+    checkpoints: Vec<Checkpoint>,
+}
+
+fn export(files: &[PathBuf], given: &[Checkpoint], witness: &Witness) -> Result<Findings, Failure> {
+    let mut parts: BTreeMap<Box<str>, Part> = BTreeMap::new();
+    for file in files {
+        each_line(file, |line| match line {
+            Line::Entry(entry) => parts.entry(entry.record.node.clone()).or_default().entries.push(*entry),
+            Line::Checkpoint(checkpoint) => {
+                parts.entry(checkpoint.node.clone()).or_default().checkpoints.push(checkpoint);
+            }
+        })?;
+    }
+    let mut findings = Findings::default();
+    for (node, mut part) in parts {
+        part.checkpoints.extend(given.iter().filter(|one| one.node == node).cloned());
+        match part.verify(&node, witness, &mut findings.notes) {
+            Ok(Some(verified)) => findings.verified.push(verified),
+            Ok(None) => {}
+            Err(fault) => findings.faults.push(fault),
+        }
+    }
+    Ok(findings)
+}
+
+impl Part {
+    fn verify(&self, node: &str, witness: &Witness, notes: &mut Vec<String>) -> Result<Option<Verified>, Fault> {
+        let Some(first) = self.entries.first().and_then(|entry| entry.sequence) else { return Ok(None) };
+        // A part of a chain begins behind a checkpoint.
+        let before = first.saturating_sub(1);
+        let begin = self.checkpoints.iter().filter(|one| one.count >= before && witness.has_checkpoint(one));
+        let mut verifier = match begin.min_by_key(|one| one.count) {
+            _ if before == 0 => Verifier::new(witness, node, None, &self.checkpoints)?,
+            Some(begin) => Verifier::behind(witness, begin, &self.checkpoints)?,
+            None => {
+                notes.push(format!(
+                    "node {node}: it begins at record {first}, and no checkpoint says what came before: give one with --checkpoint FILE"
+                ));
+                return Ok(None);
+            }
+        };
+        let skipped = verifier.count().saturating_sub(before);
+        if skipped > 0 {
+            notes.push(format!("node {node}: {skipped} records before the first checkpoint were not looked at"));
+        }
+        for entry in self
+            .entries
+            .iter()
+            .filter(|entry| entry.sequence.is_none_or(|place| place > before.saturating_add(skipped)))
+        {
+            verifier.take(entry)?;
+        }
+        verifier.end(None).map(Some)
+    }
+}
+
+impl Findings {
+    fn answer(self, witness: &Witness) -> Answer {
+        let mut text = String::new();
+        for one in &self.verified {
+            text.push_str(&format!(
+                "node {}: {} records up to {} are what was written down, compared with {} checkpoints{}\n",
+                one.node,
+                one.seen,
+                one.count,
+                one.checkpoints,
+                if one.older > 0 { format!(" ({} are older than what is kept)", one.older) } else { String::new() }
+            ));
+        }
+        for note in &self.notes {
+            text.push_str(&format!("{note}\n"));
+        }
+        for fault in &self.faults {
+            text.push_str(&format!("NOT WHOLE: {fault}\n"));
+        }
+        for id in &self.waiting {
+            text.push_str(&format!("NOT WHOLE: the record {id}, which has no place yet, was changed\n"));
+        }
+        let unverified = self.verified.is_empty() && !self.notes.is_empty();
+        let failed = !self.faults.is_empty() || !self.waiting.is_empty() || unverified;
+        if failed && !unverified {
+            text.push_str(
+                "Next: keep the store as it is now (`portcullis backup FILE`, or pg_dump), compare with what audit.export_file and the log have, and find out who can write the store.\n",
+            );
+        } else if self.verified.is_empty() && self.notes.is_empty() {
+            text.push_str("There is no record yet.\n");
+        } else if !witness.has_key() {
+            text.push_str(
+                "Without the deployment's key, what follows the last checkpoint is not vouched for by anybody.\n",
+            );
+        }
+        let json = json!({
+            "whole": !failed,
+            "chains": self.verified.iter().map(chain_json).collect::<Vec<_>>(),
+            "faults": self.faults.iter().map(fault_json).collect::<Vec<_>>(),
+            "changed_while_waiting": self.waiting,
+            "notes": self.notes,
+        });
+        Answer { text, json, failed }
+    }
+}
+
+fn chain_json(one: &Verified) -> Value {
+    json!({ "node": one.node, "count": one.count, "verified": one.seen, "checkpoints": one.checkpoints })
+}
+
+fn fault_json(fault: &Fault) -> Value {
+    json!({
+        "node": fault.node,
+        "sequence": fault.sequence,
+        "record": fault.record.as_ref().map(|record| record.id.clone()),
+        "message": fault.to_string(),
+    })
+}

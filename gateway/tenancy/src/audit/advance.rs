@@ -1,0 +1,108 @@
+//! A chain goes on, and its oldest records are forgotten: never over something that is not what was written down.
+
+use super::Entry;
+use super::chain::{AuditKeys, Head, Link};
+use super::verify::{Fault, Verifier};
+use crate::Timestamp;
+use crate::store::{Store, StoreError};
+
+/// Records that one step takes.
+const BATCH: u32 = 500;
+/// How often a step is tried that somebody else was faster with.
+const TRIES: usize = 5;
+
+/// Why a chain does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AdvanceError {
+    /// The store failed; it is tried again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The chain's end is not what was written down. To go on would vouch for it.
+    #[error(
+        "the audit chain of node {node} ended at record {known} once, and does not any more; `portcullis audit verify` says what is wrong with it"
+    )]
+    Broken {
+        /// Whose.
+        node: Box<str>,
+        /// Where it ended, as far as is known.
+        known: u64,
+    },
+    /// A record is not what was written down.
+    #[error("{0}; `portcullis audit verify` says more")]
+    Fault(#[from] Fault),
+}
+
+/// Gives records that wait at a node their places in its chain, at most so many as one step takes; none wait where none are
+/// returned. `known` is how far the chain had got when it was seen last: a chain that was cut since, or written anew, does not go on.
+pub async fn advance(
+    store: &dyn Store,
+    keys: &AuditKeys,
+    node: &str,
+    known: Option<(u64, Link)>,
+) -> Result<(Vec<Entry>, Option<Head>), AdvanceError> {
+    for _ in 0..TRIES {
+        let before = store.audit_head(node).await?;
+        check(keys, node, before.as_ref(), known)?;
+        let waiting = store.waiting_records(node, BATCH).await?;
+        if waiting.is_empty() {
+            return Ok((Vec::new(), before));
+        }
+        let (chained, after) = keys.chain(node, before.as_ref(), waiting);
+        match store.chain_records(before.as_ref(), &after, &chained).await {
+            // Another process of this node, or a node that takes this one for gone.
+            Err(StoreError::Changed) => {}
+            Err(error) => return Err(error.into()),
+            Ok(()) => return Ok((chained, Some(after))),
+        }
+    }
+    Err(StoreError::Changed.into())
+}
+
+fn check(keys: &AuditKeys, node: &str, head: Option<&Head>, known: Option<(u64, Link)>) -> Result<(), AdvanceError> {
+    let (count, link) = known.unwrap_or((0, Link::first(node)));
+    let is_it = match head {
+        None => count == 0,
+        Some(head) if head.count == count => head.link == link && keys.witness().has_head(head),
+        Some(head) => head.count > count && keys.witness().has_head(head),
+    };
+    let known = count.max(head.map_or(0, |head| head.count));
+    if is_it { Ok(()) } else { Err(AdvanceError::Broken { node: node.into(), known }) }
+}
+
+/// Forgets a chain's records from before a time; a signed checkpoint stays as the base of those that follow. Returns how many
+/// went.
+pub async fn forget(
+    store: &dyn Store,
+    keys: &AuditKeys,
+    head: &Head,
+    before: Timestamp,
+    now: Timestamp,
+) -> Result<u64, AdvanceError> {
+    let witness = keys.witness();
+    let mut verifier = Verifier::new(&witness, &head.node, head.base.as_ref(), &[])?;
+    let begun = verifier.count();
+    'pages: while verifier.count() < head.count {
+        let page = store.chained_records(&head.node, verifier.count(), BATCH).await?;
+        if page.is_empty() {
+            break;
+        }
+        for entry in &page {
+            if entry.record.at >= before {
+                break 'pages;
+            }
+            verifier.take(entry)?;
+        }
+    }
+    if verifier.count() == begun {
+        return Ok(0);
+    }
+    let base = keys.checkpoint(&head.node, verifier.count(), verifier.link(), now, true);
+    store.set_audit_base(&base).await?;
+    let mut gone = 0_u64;
+    loop {
+        match store.forget_records(&head.node, base.count, BATCH).await? {
+            0 => return Ok(gone),
+            more => gone = gone.saturating_add(more),
+        }
+    }
+}
