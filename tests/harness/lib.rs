@@ -2,6 +2,7 @@
 //!
 //! Everything fails by panicking with a message that says what was seen. Everything is bounded in time.
 
+pub mod collector;
 pub mod command;
 pub mod dice;
 pub mod faults;
@@ -20,6 +21,7 @@ pub mod raw;
 pub mod registry;
 pub mod repository;
 pub mod scene;
+pub mod secrets;
 pub mod stream;
 
 #[cfg(test)]

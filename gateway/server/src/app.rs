@@ -5,8 +5,9 @@ use crate::origin::Hosts;
 use crate::pipeline::identify::TokenCache;
 use crate::policies::{Policies, PolicyMetrics};
 use crate::quota::Holds;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Clock, Telemetry};
 use crate::throwaway::Throwaways;
+use crate::trace::Tracer;
 use crate::upload_location::UploadLocations;
 use crate::upstream::{Pool, Upstream};
 use arc_swap::ArcSwap;
@@ -38,6 +39,8 @@ pub struct App {
     pub holds: Arc<Holds>,
     /// Metrics and the access log.
     pub telemetry: Telemetry,
+    /// Decides which requests are traced.
+    pub tracer: Arc<Tracer>,
     issuer: String,
     master: MasterKey,
     ring: ArcSwap<(Generation, KeyRing)>,
@@ -64,6 +67,8 @@ pub struct Worker {
     pub app: Arc<App>,
     /// This thread's kept connections.
     pub pool: Arc<Pool>,
+    /// This thread's times.
+    pub clock: Arc<Clock>,
     /// A place for each write under way; whoever has them all knows that none is.
     pub writes: Arc<Semaphore>,
 }
@@ -85,12 +90,17 @@ impl App {
         // Before the first request: what is attached must not be passed by for having just started.
         policies.load_all(&store).await?;
         let holds = Holds::new(Arc::clone(&store), config.quota.reservation);
+        let upstream = Upstream::new(&config.upstream)?;
+        let telemetry = Telemetry::new(PolicyMetrics(Arc::clone(&policies)), &holds.metrics, &upstream);
+        let tracer = Tracer::new(&config.traces, telemetry.spans.clone())?;
+        store.observe(telemetry.store_observer());
         Ok(Arc::new(Self {
-            upstream: Upstream::new(&config.upstream)?,
+            upstream,
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),
             throwaways: Throwaways::new(master.mac_key(Purpose::Throwaways)),
             tokens: TokenCache::new(),
-            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies)), &holds.metrics),
+            telemetry,
+            tracer,
             holds,
             policies,
             settings: ArcSwap::from_pointee(Settings::new(config)),

@@ -11,6 +11,7 @@ mod reader;
 mod server;
 mod store;
 mod tokens;
+mod traces;
 mod upstream;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use quota::Quota;
 pub use server::{Server, Tls};
 pub use store::Store;
 pub use tokens::Tokens;
+pub use traces::{TraceEndpoint, Traces};
 pub use upstream::{Isolation, Redirects, Upstream, UpstreamAuth};
 
 use reader::Reader;
@@ -61,6 +63,8 @@ pub struct Config {
     pub policies: Policies,
     /// `[log]`
     pub log: Log,
+    /// `[traces]`
+    pub traces: Traces,
 }
 
 /// One thing that is wrong in a configuration: where, what, why, and what to write instead.
@@ -147,6 +151,7 @@ pub fn take_over(old: &Config, mut new: Config) -> (Config, Vec<&'static str>) {
     keep("tokens.service", &old.tokens.service, &mut new.tokens.service, &mut kept);
     keep("quota.reservation_s", &old.quota.reservation, &mut new.quota.reservation, &mut kept);
     keep("policies", &old.policies, &mut new.policies, &mut kept);
+    keep("traces", &old.traces, &mut new.traces, &mut kept);
     keep("log.format", &old.log.json, &mut new.log.json, &mut kept);
     keep("log.level", &old.log.level, &mut new.log.level, &mut kept);
     (new, kept)
@@ -175,6 +180,7 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
     let quota = quota::read(top.section("quota"));
     let policies = policies::read(top.section("policies"));
     let log = log::read(top.section("log"));
+    let traces = traces::read(top.section("traces"));
     top.finish();
     if let Some(server) = &server {
         check_listeners(reader, server, &management, upstream.as_ref());
@@ -190,6 +196,7 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
         quota,
         policies: policies?,
         log: log?,
+        traces,
     })
 }
 

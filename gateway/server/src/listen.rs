@@ -30,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 /// The connections that the kernel may hold for us before they are accepted.
@@ -40,6 +40,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection without a request for so long is closed, at most twice as late.
 const QUIET: Duration = Duration::from_secs(120);
+
+/// How often it is looked at whether a data thread comes in time.
+const PUNCTUAL: Duration = Duration::from_millis(500);
 
 /// What data threads do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +108,7 @@ impl Lanes {
                 worker: Arc::new(Worker {
                     app: Arc::clone(app),
                     pool: Arc::new(Pool::default()),
+                    clock: app.telemetry.clock(),
                     writes: Arc::new(Semaphore::new(MAX_WRITES as usize)),
                 }),
                 tls: tls.clone().map(TlsAcceptor::from),
@@ -174,6 +178,8 @@ impl DataThread {
         let lane = Arc::new(self);
         let mut open = JoinSet::new();
         let mut tidy = tokio::time::interval(Duration::from_secs(5));
+        let mut punctual = tokio::time::interval(PUNCTUAL);
+        punctual.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut phase = lane.phase.clone();
         loop {
             tokio::select! {
@@ -185,6 +191,7 @@ impl DataThread {
                     None => break,
                 },
                 Some(_) = open.join_next() => {}
+                due = punctual.tick() => lane.worker.app.telemetry.lag.observe(due.elapsed().as_secs_f64()),
                 _ = tidy.tick() => lane.worker.app.upstream.close_unused(&lane.worker.pool),
                 () = draining(&mut phase) => break,
             }

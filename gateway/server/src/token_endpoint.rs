@@ -157,7 +157,14 @@ async fn issue(visit: &Visit, request: Request, meter: &mut Meter) -> Result<Res
     let asked = scope::parse_all(request.scopes.iter().map(String::as_str)).map_err(|error| {
         ProtocolError::new(ErrorCode::Unsupported, error.to_string()).with_status(StatusCode::BAD_REQUEST)
     })?;
-    let identity = identify(visit, &request).await?;
+    let identity = identify(visit, &request).await;
+    app.telemetry.login(match &identity {
+        Ok(Some(_)) => "accepted",
+        Ok(None) if !request.is_post && !request.scopes.is_empty() => "anonymous",
+        Ok(None) | Err(Refusal::Login(_) | Refusal::Protocol(_)) => "refused",
+        Err(_) => "failed",
+    });
+    let identity = identity?;
     if let Some((robot, _)) = &identity {
         meter.robot(robot);
     }
