@@ -1,9 +1,11 @@
 //! How the gateway is run: what it tells of itself, how it takes a new configuration, and how it ends.
 
 mod balancer;
+mod deploy;
 mod doctor;
 mod lifecycle;
 mod logs;
 mod nodes;
 mod sweeper;
 mod telemetry;
+mod traces;

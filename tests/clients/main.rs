@@ -4,5 +4,6 @@ mod containers;
 mod ctr;
 mod docker;
 mod quota;
+mod secrets;
 mod skopeo;
 mod world;

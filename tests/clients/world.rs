@@ -1,5 +1,6 @@
 //! What every client finds: a registry, the gateway before it under a name with a certificate that has to be verified, and two tenants.
 
+use portcullis_tests::collector::Collector;
 use portcullis_tests::command::{Output, Run};
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::http::Credentials;
@@ -15,6 +16,8 @@ pub struct World {
     pub acme: Persona,
     pub globex: Persona,
     pub gateway: Gateway,
+    /// Takes all of its traces.
+    pub collector: Collector,
     directory: TempDir,
     _registry: Registry,
 }
@@ -23,12 +26,32 @@ impl World {
     #[track_caller]
     pub fn new() -> World {
         let registry = Registry::start();
-        let gateway = Gateway::before(&registry.url()).reached_as(machine::HOST, machine::ADDRESS).start();
+        let collector = Collector::start();
+        // It tells all that it can, so that every client's test is one of what it must not tell.
+        let gateway = Gateway::before(&registry.url())
+            .reached_as(machine::HOST, machine::ADDRESS)
+            .set("log.level", "trace")
+            .set("traces.endpoint", collector.url())
+            .set("traces.sample_ratio", 1.0)
+            .start();
         let (acme, globex) = (gateway.persona("acme"), gateway.persona("globex"));
         machine::trust(gateway.authority(), &gateway.ca());
         let directory = tempfile::tempdir().expect("the directory for temporary files is writable");
         std::fs::create_dir(directory.path().join("tmp")).expect("a new directory");
-        World { acme, globex, gateway, directory, _registry: registry }
+        World { acme, globex, gateway, collector, directory, _registry: registry }
+    }
+
+    /// All that the gateway has told of itself, to whomever.
+    pub fn told(&self) -> Vec<(&'static str, String)> {
+        let mut told = self.gateway.told();
+        let exports = self.collector.exports();
+        told.push(("the traces", exports.iter().map(|export| String::from_utf8_lossy(&export.body)).collect()));
+        told
+    }
+
+    /// The secrets in it.
+    pub fn secrets(&self) -> Vec<String> {
+        self.told().iter().flat_map(|(what, text)| self.gateway.secrets_in(what, text)).collect()
     }
 
     /// The registry as it is written in an image's reference.
@@ -102,6 +125,16 @@ impl World {
             std::fs::write(&auth, "{}").expect("our own directory");
         }
         self.run(program).env("CONTAINERS_STORAGE_CONF", store).env("REGISTRY_AUTH_FILE", auth)
+    }
+}
+
+impl Drop for World {
+    /// Whatever the test was about: no secret may have been told.
+    fn drop(&mut self) {
+        if !std::thread::panicking() && !self.gateway.tells_secrets() {
+            let found = self.secrets();
+            assert!(found.is_empty(), "{found:#?}");
+        }
     }
 }
 

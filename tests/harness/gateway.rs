@@ -1,5 +1,7 @@
 //! The gateway under test: its configuration, its command line, its process.
 
+mod secrets;
+
 use crate::command::{Output, Run};
 use crate::http::{Credentials, Http, Response};
 use crate::persona::{Persona, Robot};
@@ -34,6 +36,7 @@ pub struct Gateway {
     management: String,
     directory: Arc<TempDir>,
     postgres: Option<Arc<Postgres>>,
+    tells_secrets: bool,
 }
 
 impl Builder {
@@ -83,6 +86,7 @@ impl Builder {
             management: String::new(),
             directory: self.directory,
             postgres: self.postgres,
+            tells_secrets: false,
         };
         gateway.write();
         gateway

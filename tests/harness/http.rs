@@ -248,6 +248,9 @@ impl Request {
             let streaming = self.open().await?;
             let (head, body) = streaming.into_parts();
             let body = body.collect().await.map_err(explain)?.to_bytes();
+            if head.status.as_u16() >= 400 {
+                crate::secrets::none_in(&asked, &String::from_utf8_lossy(&body));
+            }
             Ok(Response { asked, status: head.status.as_u16(), headers: head.headers, body })
         };
         tokio::time::timeout(limit, whole).await.map_err(|_| format!("no answer within {limit:?}"))?

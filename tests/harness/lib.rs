@@ -2,6 +2,7 @@
 //!
 //! Everything fails by panicking with a message that says what was seen. Everything is bounded in time.
 
+pub mod collector;
 pub mod command;
 pub mod dice;
 pub mod faults;
@@ -22,6 +23,7 @@ pub mod redis;
 pub mod registry;
 pub mod repository;
 pub mod scene;
+pub mod secrets;
 pub mod sql;
 pub mod stream;
 

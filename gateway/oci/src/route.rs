@@ -177,6 +177,28 @@ impl Operation {
         }
     }
 
+    /// All names that [`name`](Self::name) gives.
+    pub const NAMES: [&'static str; 18] = [
+        "ping",
+        "catalog",
+        "tags-list",
+        "referrers",
+        "manifest-pull",
+        "manifest-head",
+        "blob-pull",
+        "blob-head",
+        "mount",
+        "upload-start",
+        "upload-chunk",
+        "upload-finish",
+        "upload-status",
+        "upload-cancel",
+        "manifest-push",
+        "manifest-delete",
+        "tag-delete",
+        "blob-delete",
+    ];
+
     /// A stable name for logs and metrics: `ping`, `catalog`, `tags-list`, `referrers`, `manifest-pull`, `manifest-head`,
     /// `blob-pull`, `blob-head`, `upload-start`, `mount`, `upload-chunk`, `upload-finish`, `upload-status`, `upload-cancel`,
     /// `manifest-push`, `manifest-delete`, `tag-delete`, `blob-delete`.

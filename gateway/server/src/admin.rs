@@ -108,24 +108,31 @@ async fn healthz() -> &'static str {
 /// The process can do its work now: the store answers, the upstream answers, nothing is being shut down. What is degraded does not
 /// make it unready.
 async fn readyz(State(shared): State<Shared>) -> Response {
-    let telemetry = &shared.app.telemetry;
+    let (ready, body) = readiness(&shared);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+/// Whether it is ready, and what that comes of.
+fn readiness(shared: &Shared) -> (bool, serde_json::Value) {
     let store = !shared.app.store.is_stale();
-    let upstream = telemetry.upstream_up.get() == 1;
+    let upstream = shared.app.telemetry.upstream_up.get() == 1;
     let draining = *shared.phase.borrow() == Phase::Draining;
     let ready = store && upstream && !draining;
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     // Requests are served all the same: somebody has to look, and no balancer has to turn away.
     let audit = shared.app.audit.is_whole();
     let degraded: &[&str] = if audit { &[] } else { &["audit"] };
     let body = serde_json::json!({
         "ready": ready, "store": store, "upstream": upstream, "draining": draining, "audit": audit, "degraded": degraded,
     });
-    (status, Json(body)).into_response()
+    (ready, body)
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
     shared.app.limits.measure();
-    shared.app.telemetry.store_up.set(i64::from(!shared.app.store.is_stale()));
+    let telemetry = &shared.app.telemetry;
+    telemetry.store_up.set(i64::from(!shared.app.store.is_stale()));
+    telemetry.ready.set(i64::from(readiness(&shared).0));
     let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, text)], shared.app.telemetry.expose()).into_response()
 }

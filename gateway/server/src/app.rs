@@ -8,8 +8,9 @@ use crate::origin::Hosts;
 use crate::pipeline::identify::TokenCache;
 use crate::policies::{Policies, PolicyMetrics};
 use crate::quota::Holds;
-use crate::telemetry::{Rooms, Telemetry};
+use crate::telemetry::{Clock, Rooms, Telemetry};
 use crate::throwaway::Throwaways;
+use crate::trace::Tracer;
 use crate::upload_location::UploadLocations;
 use crate::upstream::{Pool, Upstream};
 use anyhow::Context as _;
@@ -48,6 +49,8 @@ pub struct App {
     pub audit: Arc<Audit>,
     /// Metrics and the access log.
     pub telemetry: Telemetry,
+    /// Decides which requests are traced.
+    pub tracer: Arc<Tracer>,
     issuer: String,
     master: MasterKey,
     ring: ArcSwap<(Generation, KeyRing)>,
@@ -74,6 +77,8 @@ pub struct Worker {
     pub app: Arc<App>,
     /// This thread's kept connections.
     pub pool: Arc<Pool>,
+    /// This thread's times.
+    pub clock: Arc<Clock>,
     /// A place for each write under way; whoever has them all knows that none is.
     pub writes: Arc<Semaphore>,
 }
@@ -105,18 +110,24 @@ impl App {
             .context("limits.shared")?;
         let limits = Limits::new(&config.limits, shared);
         let crowd = Arc::new(Crowd::default());
+        let upstream = Upstream::new(&config.upstream)?.for_clients_at(config.limits.body_min_bytes_per_s);
+        let telemetry = Telemetry::new(Rooms {
+            policies: PolicyMetrics(Arc::clone(&policies)),
+            quota: &holds.metrics,
+            upstream: &upstream,
+            limits: &limits.metrics,
+            crowd: &crowd.metrics,
+            audit: &audit.metrics,
+        });
+        let tracer = Tracer::new(&config.traces, telemetry.spans.clone())?;
+        store.observe(telemetry.store_observer());
         Ok(Arc::new(Self {
-            upstream: Upstream::new(&config.upstream)?.for_clients_at(config.limits.body_min_bytes_per_s),
+            upstream,
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),
             throwaways: Throwaways::new(master.mac_key(Purpose::Throwaways)),
             tokens: TokenCache::new(),
-            telemetry: Telemetry::new(Rooms {
-                policies: PolicyMetrics(Arc::clone(&policies)),
-                quota: &holds.metrics,
-                limits: &limits.metrics,
-                crowd: &crowd.metrics,
-                audit: &audit.metrics,
-            }),
+            telemetry,
+            tracer,
             limits,
             crowd,
             audit,

@@ -13,6 +13,7 @@ mod reader;
 mod server;
 mod store;
 mod tokens;
+mod traces;
 mod upstream;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use quota::Quota;
 pub use server::{Server, Tls};
 pub use store::Store;
 pub use tokens::Tokens;
+pub use traces::{TraceEndpoint, Traces};
 pub use upstream::{Isolation, Redirects, Upstream, UpstreamAuth};
 
 use reader::Reader;
@@ -66,6 +68,8 @@ pub struct Config {
     pub audit: Audit,
     /// `[log]`
     pub log: Log,
+    /// `[traces]`
+    pub traces: Traces,
 }
 
 /// One thing that is wrong in a configuration: where, what, why, and what to write instead.
@@ -161,6 +165,7 @@ pub fn take_over(old: &Config, mut new: Config) -> (Config, Vec<&'static str>) {
     keep("quota.reservation_s", &old.quota.reservation, &mut new.quota.reservation, &mut kept);
     keep("policies", &old.policies, &mut new.policies, &mut kept);
     keep("audit.queue_records", &old.audit.queue_records, &mut new.audit.queue_records, &mut kept);
+    keep("traces", &old.traces, &mut new.traces, &mut kept);
     keep("log.format", &old.log.json, &mut new.log.json, &mut kept);
     keep("log.level", &old.log.level, &mut new.log.level, &mut kept);
     (new, kept)
@@ -190,6 +195,7 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
     let policies = policies::read(top.section("policies"));
     let audit = audit::read(top.section("audit"));
     let log = log::read(top.section("log"));
+    let traces = traces::read(top.section("traces"));
     top.finish();
     if let Some(server) = &server {
         check_listeners(reader, server, &management, upstream.as_ref());
@@ -206,6 +212,7 @@ fn read_all(reader: &Reader<'_>) -> Option<Config> {
         policies: policies?,
         audit: audit?,
         log: log?,
+        traces,
     })
 }
 

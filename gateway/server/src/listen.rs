@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use turnstile::Turnstile;
 
@@ -38,6 +38,9 @@ use turnstile::Turnstile;
 const BACKLOG: i32 = 1024;
 /// How long to wait after an accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is looked at whether a data thread comes in time.
+const PUNCTUAL: Duration = Duration::from_millis(500);
 
 /// What data threads do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +115,7 @@ impl Lanes {
                 worker: Arc::new(Worker {
                     app: Arc::clone(app),
                     pool: Arc::new(Pool::default()),
+                    clock: app.telemetry.clock(),
                     writes: Arc::new(Semaphore::new(MAX_WRITES as usize)),
                 }),
                 tls: tls.clone().map(TlsAcceptor::from),
@@ -195,6 +199,8 @@ impl DataThread {
         tokio::spawn(async move { turning.turnstile.turn().await });
         let mut open = JoinSet::new();
         let mut tidy = tokio::time::interval(Duration::from_secs(5));
+        let mut punctual = tokio::time::interval(PUNCTUAL);
+        punctual.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut phase = lane.phase.clone();
         loop {
             tokio::select! {
@@ -206,6 +212,7 @@ impl DataThread {
                     None => break,
                 },
                 Some(_) = open.join_next() => {}
+                due = punctual.tick() => lane.worker.app.telemetry.lag.observe(due.elapsed().as_secs_f64()),
                 _ = tidy.tick() => lane.worker.app.upstream.close_unused(&lane.worker.pool),
                 () = draining(&mut phase) => break,
             }

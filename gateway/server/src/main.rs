@@ -25,6 +25,7 @@ mod telemetry;
 mod throwaway;
 mod tls;
 mod token_endpoint;
+mod trace;
 mod upload_location;
 mod upstream;
 mod upstream_admin;

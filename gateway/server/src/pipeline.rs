@@ -17,8 +17,9 @@ pub mod settle;
 use crate::app::{Settings, Worker};
 use crate::body::Body;
 use crate::listen::Visitor;
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, Stage};
 use crate::token_endpoint;
+use crate::trace::{self, Current};
 use crate::upstream::Inbound;
 use authorize::Granted;
 use http::request::Parts;
@@ -73,6 +74,7 @@ pub async fn serve(
         None => answer(&visit, &mut meter).await,
         Some(shed) => Err(Refusal::Shed(shed)),
     };
+    meter.leave();
     let response = answer.unwrap_or_else(|refusal| respond::refuse(&visit, refusal, &mut meter));
     let response = if visit.head.method == Method::HEAD { respond::to_head(response) } else { response };
     meter.status(response.status());
@@ -85,11 +87,14 @@ async fn answer(visit: &Arc<Visit>, meter: &mut Meter) -> Result<Response<Body>,
     match receive::receive(visit)? {
         Endpoint::Registry(operation) => {
             meter.operation(operation.name());
-            walk(visit, operation, meter).await
+            let current = Current { operation: operation.name(), trace: meter.trace() };
+            trace::on_behalf_of(current, walk(visit, operation, meter)).await
         }
         endpoint => {
             meter.operation(endpoint.name());
-            token_endpoint::serve(visit, &endpoint, meter).await
+            meter.enter(Stage::Token);
+            let current = Current { operation: endpoint.name(), trace: meter.trace() };
+            trace::on_behalf_of(current, token_endpoint::serve(visit, &endpoint, meter)).await
         }
     }
 }
@@ -105,18 +110,25 @@ pub async fn confirm(visit: &Visit, granted: &Granted) -> Result<(), Refusal> {
 
 /// The stages, in order.
 async fn walk(visit: &Arc<Visit>, operation: Operation, meter: &mut Meter) -> Result<Response<Body>, Refusal> {
+    meter.enter(Stage::Identify);
     let caller = identify::identify(visit, &operation, visit.now).await?;
     meter.caller(&caller);
+    meter.enter(Stage::Authorize);
     let granted = authorize::authorize(visit, caller, operation).await?;
     meter.granted(&granted);
+    meter.enter(Stage::Admit);
     let admitted = admit::admit(visit, granted, meter).await?;
     let pulls_left = admitted.pulls_left();
+    meter.enter(Stage::Inspect);
     let inspected = inspect::inspect(visit, admitted).await?;
+    meter.enter(Stage::Screen);
     let screened = screen::screen(visit, inspected, meter).await?;
     if let Some(granted) = screened.granted_before_waiting() {
         confirm(visit, granted).await?;
     }
+    meter.enter(Stage::Reserve);
     let cleared = reserve::reserve(visit, screened).await?;
+    meter.enter(Stage::Forward);
     let response = forward::forward(visit, cleared).await?;
     Ok(respond::with_pulls_left(response, pulls_left))
 }

@@ -20,7 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 /// Threads of the control runtime: store, management, signals.
 const CONTROL_THREADS: usize = 2;
@@ -56,6 +57,7 @@ async fn serve(config: Config, config_file: PathBuf) -> anyhow::Result<()> {
 
     let app = App::new(config, store, master, issuer).await?;
     let (phase, watching) = watch::channel(Phase::Serving);
+    note_end(&app, certificate.as_deref());
     let lanes = Arc::new(Lanes::start(&app, tls, &watching)?);
     let accepting: Vec<_> = listeners
         .into_iter()
@@ -68,6 +70,8 @@ async fn serve(config: Config, config_file: PathBuf) -> anyhow::Result<()> {
         tokio::spawn(walk::run_in_background(Arc::clone(&app))),
         tokio::spawn(Arc::clone(&app.policies).keep_up(Arc::clone(&app.store))),
     ];
+    let (no_more_traces, over) = oneshot::channel();
+    let exporting = app.tracer.take_exporter().map(|exporter| tokio::spawn(exporter.run(over)));
     // Whoever hears that it is ready may send a signal at once.
     let signals = Signals::heed()?;
     announce(registry.map(|address| address.to_string()), &management_address);
@@ -83,6 +87,11 @@ async fn serve(config: Config, config_file: PathBuf) -> anyhow::Result<()> {
     }
     sweeper::write_uses(&app).await;
     audit::close(&app).await;
+    if let Some(exporting) = exporting {
+        let _ = no_more_traces.send(());
+        let patience = app.settings.load().config.traces.timeout;
+        let _ = timeout(patience, exporting).await;
+    }
     for task in background {
         task.abort();
     }
@@ -141,7 +150,7 @@ async fn until_told_to_stop(
             _ = signals.interrupt.recv() => return Ok(()),
             _ = signals.hangup.recv() => reload(app, certificate, config_file),
             // A self-signed certificate is made anew before it ends; a given one may have been replaced.
-            _ = renewal.tick() => reload_certificate(&app.settings.load().config, certificate),
+            _ = renewal.tick() => reload_certificate(app, &app.settings.load().config, certificate),
         }
     }
 }
@@ -161,15 +170,23 @@ fn reload(app: &Arc<App>, certificate: Option<&Certificate>, config_file: &Path)
     for key in kept {
         tracing::warn!(key, "this key changes at the next start only");
     }
-    reload_certificate(&fresh, certificate);
+    reload_certificate(app, &fresh, certificate);
     app.settings.store(Arc::new(Settings::new(fresh)));
     tracing::info!("configuration reloaded");
 }
 
-fn reload_certificate(config: &Config, certificate: Option<&Certificate>) {
+fn reload_certificate(app: &App, config: &Config, certificate: Option<&Certificate>) {
     if let Some(certificate) = certificate
         && let Err(error) = certificate.reload(config)
     {
         tracing::error!(error = format!("{error:#}"), "the certificate stays as it was");
+    }
+    note_end(app, certificate);
+}
+
+/// When the certificate ends is for whoever watches.
+fn note_end(app: &App, certificate: Option<&Certificate>) {
+    if let Some(ends) = certificate.and_then(Certificate::ends) {
+        app.telemetry.certificate_ends.set(ends);
     }
 }

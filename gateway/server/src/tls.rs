@@ -19,6 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// How long a certificate made here is good for, and how long before its end another is made.
 const SELF_SIGNED_DAYS: u32 = 397;
@@ -51,6 +52,13 @@ impl Certificate {
             self.0.store(Arc::new(key));
         }
         Ok(())
+    }
+
+    /// When it ends, in seconds after 1970; none where that cannot be read.
+    pub fn ends(&self) -> Option<i64> {
+        let key = self.0.load();
+        let (_, certificate) = X509Certificate::from_der(key.cert.first()?).ok()?;
+        Some(certificate.validity().not_after.timestamp())
     }
 
     /// The server side of handshakes: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.

@@ -162,7 +162,15 @@ async fn issue(visit: &Visit, request: Request, meter: &mut Meter) -> Result<Res
     {
         meter.claims(username);
     }
-    let identity = identify(visit, &request).await?;
+    let identity = identify(visit, &request).await;
+    app.telemetry.login(match &identity {
+        Ok(Some(_)) => "accepted",
+        Ok(None) if !request.is_post && !request.scopes.is_empty() => "anonymous",
+        Ok(None) | Err(Refusal::Login(_) | Refusal::Protocol(_)) => "refused",
+        Err(Refusal::Limited(_)) => "limited",
+        Err(_) => "failed",
+    });
+    let identity = identity?;
     if let Some((robot, _)) = &identity {
         meter.robot(robot);
     }

@@ -4,6 +4,7 @@
 
 mod connect;
 mod login;
+mod metrics;
 mod pages;
 mod patience;
 mod pool;
@@ -20,14 +21,17 @@ pub use relay::Relay;
 pub use request_body::{BodyFault, ClientBody, Inbound, RequestBody};
 
 use crate::config::{self, PublicUrl};
+use crate::trace::{self, Kind, Span};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use metrics::UpstreamMetrics;
 use pool::Lease;
 use portcullis_oci::Digest;
+use prometheus_client::registry::Registry;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// Most bytes of an answer that is read whole (errors, lists, a manifest to be looked at).
@@ -127,6 +131,7 @@ pub struct Upstream {
     redirect_hosts: Vec<String>,
     /// Whether a 403 is the answer to what was asked, and not a login that has failed.
     tells_refusals: bool,
+    metrics: UpstreamMetrics,
 }
 
 /// The deadlines of one call.
@@ -195,6 +200,7 @@ impl Upstream {
             redirects: config.redirects,
             redirect_hosts: config.redirect_hosts.clone(),
             tells_refusals,
+            metrics: UpstreamMetrics::new(),
         })
     }
 
@@ -203,6 +209,11 @@ impl Upstream {
     pub fn for_clients_at(mut self, slowest: u64) -> Self {
         self.timeouts.slowest = slowest;
         self
+    }
+
+    /// Puts what is counted of it among the gateway's metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry, &self.connector);
     }
 
     /// The upstream's origin.
@@ -235,11 +246,11 @@ impl Upstream {
         let _ = answer.whole().await;
         let renewed = self.login.renew(self, pool, &scope).await?;
         let (Some(value), Some(mut again)) = (renewed, again) else {
-            return Err(UpstreamError::Login);
+            return Err(self.login_refused());
         };
         again.headers.insert(header::AUTHORIZATION, value);
         let answer = self.send(pool, again.method, again.path, again.headers, again.body).await?;
-        if self.refuses_login(answer.head.status) { Err(UpstreamError::Login) } else { checked(answer) }
+        if self.refuses_login(answer.head.status) { Err(self.login_refused()) } else { checked(answer) }
     }
 
     /// What the upstream answers to a blob's HEAD in the repository of this name, and the size that it states.
@@ -253,6 +264,11 @@ impl Upstream {
         let answer = self.call(pool, call).await?;
         let answer = self.follow(answer, &Method::HEAD).await?;
         Ok((answer.head.status, answer.content_length()))
+    }
+
+    fn login_refused(&self) -> UpstreamError {
+        self.metrics.failed(&UpstreamError::Login);
+        UpstreamError::Login
     }
 
     fn refuses_login(&self, status: StatusCode) -> bool {
@@ -276,6 +292,10 @@ impl Upstream {
         headers: http::HeaderMap,
         body: RequestBody,
     ) -> Result<Answer, UpstreamError> {
+        let (began, mut span) = (Instant::now(), Span::begin("upstream", Kind::Client));
+        span.set("http.request.method", || method.to_string());
+        span.set("server.address", || self.origin().host.clone());
+        span.set("server.port", || self.origin().port);
         let is_head = method == Method::HEAD;
         let mut request = Request::new(body);
         *request.method_mut() = method;
@@ -283,8 +303,23 @@ impl Upstream {
         *request.headers_mut() = headers;
         request.headers_mut().insert(header::HOST, self.connector.authority().clone());
         request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("portcullis"));
-        let inbound = request.body().inbound();
+        span.propagate(request.headers_mut());
+        let answer = self.exchange(pool, request, is_head).await;
+        match &answer {
+            Ok(answer) => span.set("http.response.status_code", || answer.head.status.as_u16()),
+            Err(error) => span.failed(error),
+        }
+        self.metrics.answered(trace::operation(), began, &answer);
+        answer
+    }
 
+    async fn exchange(
+        &self,
+        pool: &Arc<Pool>,
+        mut request: Request<RequestBody>,
+        is_head: bool,
+    ) -> Result<Answer, UpstreamError> {
+        let inbound = request.body().inbound();
         loop {
             let (mut lease, reused) = pool.lease(&self.connector).await?;
             let once_more = if reused { repeatable(&request) } else { None };
@@ -303,7 +338,10 @@ impl Upstream {
                 // A kept connection may have been closed in the meantime: what was not sent, and what may be sent twice,
                 // is sent on another.
                 Err(mut error) => match error.take_message().filter(|_| reused).or(once_more) {
-                    Some(again) => request = again,
+                    Some(again) => {
+                        self.metrics.retries.inc();
+                        request = again;
+                    }
                     _ => {
                         return Err(match inbound.as_ref().and_then(|inbound| inbound.failure()) {
                             Some(failure) => UpstreamError::ClientBody(failure),

@@ -9,6 +9,7 @@
 mod tests;
 
 use crate::sql::failure;
+use crate::watch::{self, Observer};
 use portcullis_oci::{Digest, RepositoryName};
 use portcullis_tenancy::audit::Entry;
 use portcullis_tenancy::key::StoredKey;
@@ -20,7 +21,7 @@ use quick_cache::sync::Cache;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::time::MissedTickBehavior;
@@ -56,6 +57,7 @@ pub struct CachedStore {
     readable: Cache<Link, Instant>,
     /// Counts the links forgotten here: what was being asked for meanwhile is not remembered.
     forgotten: AtomicU64,
+    observer: OnceLock<Observer>,
 }
 
 #[derive(Clone)]
@@ -118,7 +120,13 @@ impl CachedStore {
             links: Cache::new(LINKS),
             readable: Cache::new(LINKS),
             forgotten: AtomicU64::new(0),
+            observer: OnceLock::new(),
         })
+    }
+
+    /// From now on this observer hears of all calls; it is the only one, for ever.
+    pub fn observe(&self, observer: Observer) {
+        let _ = self.observer.set(observer);
     }
 
     /// Runs any call of the store on the control runtime. It runs to its end even where the caller goes away.
@@ -128,7 +136,9 @@ impl CachedStore {
         T: Send + 'static,
     {
         let store = Arc::clone(&self.store);
-        self.control.spawn(async move { call(store).await }).await.map_err(|_| failure(Dropped))?
+        let watch = self.observer.get().map(|observer| observer());
+        let errand = watch::watched(watch, async move { call(store).await });
+        self.control.spawn(errand).await.map_err(|_| failure(Dropped))?
     }
 
     /// The generation as last polled.

@@ -23,7 +23,9 @@ pub mod suite;
 #[cfg(test)]
 mod tests;
 mod together;
+mod watch;
 
 pub use cached::CachedStore;
 pub use sql::{OpenError, SqlStore, open};
 pub use sqlite::{is_in_use, sqlite_file};
+pub use watch::{Call, Observer, Watch};

@@ -41,6 +41,8 @@ fn every_request_leaves_one_line_with_all_that_it_was() {
         ("bytes.received", image.blob.bytes.len().into()),
         ("bytes.sent", 0.into()),
         ("client.address", "127.0.0.1".into()),
+        ("http.version", "1.1".into()),
+        ("trace.id", Value::Null),
         ("level", "INFO".into()),
     ] {
         assert_eq!(line[field], expected, "{field}\n{line}");
@@ -65,6 +67,48 @@ fn every_request_leaves_one_line_with_all_that_it_was() {
     ids.sort();
     ids.dedup();
     assert_eq!((ids.len(), ids.contains(&"\"\"".to_owned())), (all, false), "one line a request");
+}
+
+#[test]
+fn a_user_agent_is_written_down_bounded_and_in_plain_characters() {
+    let scene = Scene::with(|builder| builder.set("log.format", "json"));
+    let ask = |agent: &[u8], http2: bool| {
+        let ping = scene.gateway.http().get("/v2/").header("user-agent", agent);
+        let answer = if http2 { ping.http2() } else { ping }.send().expect(401);
+        let id = answer.header("x-request-id");
+        within(Duration::from_secs(20), || lines(&scene).into_iter().find(|line| line["request.id"] == id.as_str()))
+    };
+    let line = ask(b"docker/28.0 go/1.22", true);
+    assert_eq!((&line["user.agent"], &line["http.version"]), (&"docker/28.0 go/1.22".into(), &"2".into()));
+    let line = ask("a\u{202e}b\tc".as_bytes(), false);
+    assert_eq!((&line["user.agent"], &line["http.version"]), (&"a???b?c".into(), &"1.1".into()));
+    assert_eq!(ask(&[b'x'; 5000], false)["user.agent"], "x".repeat(200));
+}
+
+#[test]
+fn every_error_carries_the_requests_id() {
+    let scene = Scene::shared();
+    let http = scene.gateway.http();
+    let who = scene.acme.pull.credentials();
+    let wrong = Credentials::Basic("acme+nobody".to_owned(), "wrong".to_owned());
+    for answer in [
+        http.get("/v2/").send(),
+        http.get("/nothing").send(),
+        http.get("/v2/acme/a/manifests/none").with(&who).send(),
+        http.get("/v2/globex/a/tags/list").with(&who).send(),
+        http.get("/v2/acme/a/tags/list?n=x").with(&who).send(),
+        http.get("/token?service=portcullis").with(&wrong).send(),
+        http.get("/token?service=another").with(&who).send(),
+        http.post("/token").body("x").send(),
+        http.post("/token").form(&[("grant_type", "refresh_token"), ("refresh_token", "x")]).send(),
+        http.put("/token").send(),
+        http.post("/.well-known/jwks.json").send(),
+        http.get("/v2/").header("host", "another.example").send(),
+    ] {
+        let id = answer.header("x-request-id");
+        assert!(answer.status >= 400 && !id.is_empty(), "{answer}");
+        assert_eq!(answer.json()["errors"][0]["detail"]["request_id"], id, "{answer}");
+    }
 }
 
 #[test]
@@ -93,7 +137,7 @@ fn a_request_id_from_outside_is_taken_from_listed_networks_alone() {
     let ours = scene.gateway.http().get("/v2/").header("x-request-id", "from-outside").send().expect(401);
     assert_ne!(ours.header("x-request-id"), "from-outside");
     let networks: toml_edit::Array = ["127.0.0.0/8"].into_iter().collect();
-    let trusting = Scene::with(|builder| builder.set("log.trusted_request_ids", networks));
+    let trusting = Scene::with(|builder| builder.set("log.trusted_networks", networks));
     let ask = |id: &str| {
         trusting.gateway.http().get("/v2/").header("x-request-id", id).send().expect(401).header("x-request-id")
     };
@@ -124,6 +168,7 @@ fn hostile_text_reaches_no_log_as_it_is() {
         let log = scene.gateway.log();
         log.contains("status=401").then_some(log)
     });
+    assert!(log.contains("user.agent=\"???evil"), "what it said stands there, made harmless\n{log}");
     assert!(!log.contains(['\u{202e}', '\u{1b}', '\u{9b}']), "{log:?}");
 }
 

@@ -5,7 +5,7 @@ use portcullis_tests::faults::{Answer, Faults};
 use portcullis_tests::gateway::{Gateway, metric};
 use portcullis_tests::image::Manifest;
 use portcullis_tests::raw::Raw;
-use portcullis_tests::scene::{Scene, within};
+use portcullis_tests::scene::{House, Scene, within};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -46,6 +46,22 @@ fn metrics_have_the_names_and_units_of_the_conventions() {
         "# TYPE portcullis_answers_broken_off counter",
         "# TYPE portcullis_connections gauge",
         "# TYPE portcullis_connections_refused counter",
+        "# TYPE portcullis_refusals counter",
+        "# TYPE portcullis_stage_duration_seconds histogram",
+        "# UNIT portcullis_stage_duration_seconds seconds",
+        "# TYPE portcullis_upstream_duration_seconds histogram",
+        "# TYPE portcullis_upstream_failures counter",
+        "# TYPE portcullis_upstream_connections_open gauge",
+        "# TYPE portcullis_store_call_duration_seconds histogram",
+        "# TYPE portcullis_store_call_failures counter",
+        "# TYPE portcullis_logins counter",
+        "# TYPE portcullis_build info",
+        "# TYPE portcullis_thread_lag_seconds histogram",
+        "# TYPE process_cpu_seconds counter",
+        "# UNIT process_cpu_seconds seconds",
+        "# TYPE process_resident_memory_bytes gauge",
+        "# TYPE process_open_fds gauge",
+        "# TYPE process_start_time_seconds gauge",
         "# TYPE portcullis_upstream_up gauge",
         "# TYPE portcullis_store_up gauge",
         "# TYPE portcullis_audit_waiting gauge",
@@ -58,7 +74,7 @@ fn metrics_have_the_names_and_units_of_the_conventions() {
     }
     assert!(metrics.ends_with("# EOF\n"));
     for name in metrics.lines().filter(|line| !line.starts_with('#')) {
-        assert!(name.starts_with("portcullis_"), "{name}");
+        assert!(name.starts_with("portcullis_") || name.starts_with("process_"), "{name}");
     }
     assert!(
         metrics.contains("portcullis_request_duration_seconds_bucket{le=\"0.001\",operation=\"manifest-pull\"}"),
@@ -101,6 +117,92 @@ fn counters_move_with_what_happens() {
     within(SOON, || (metric(&scene.gateway.metrics(), "portcullis_connections", "") >= 1.0).then_some(()));
     held.drop_dead();
     within(SOON, || (metric(&scene.gateway.metrics(), "portcullis_connections", "") == 0.0).then_some(()));
+}
+
+#[test]
+fn stages_upstream_store_and_logins_are_measured() {
+    let scene = Scene::open();
+    let (image, repository) = (Manifest::image(1, 1000), scene.acme("measured"));
+    repository.push("1.0", &image);
+    let before = scene.gateway.metrics();
+    repository.manifest("1.0").expect(200);
+    repository.manifest("none").expect(404);
+    let http = scene.gateway.http();
+    http.get("/v2/acme/measured/tags/list").send().expect(401);
+    let (who, scope) = (scene.acme.pull.credentials(), "repository:acme/measured:pull");
+    let token = scene.gateway.token(&who, &[scope]);
+    scene.gateway.ask_token(&portcullis_tests::http::Credentials::None, &[scope]).expect(200);
+    let wrong = portcullis_tests::http::Credentials::Basic("acme+nobody".to_owned(), "wrong".to_owned());
+    scene.gateway.ask_token(&wrong, &[scope]).expect(401);
+    for _ in 0..2 {
+        scene.gateway.repository("acme/measured", &token).manifest("1.0").expect(200);
+    }
+    let after = within(SOON, || {
+        let metrics = scene.gateway.metrics();
+        (metric(&metrics, "portcullis_requests_in_flight", "") == 0.0).then_some(metrics)
+    });
+    let moved = |name, labels| metric(&after, name, labels) - metric(&before, name, labels);
+    let stage = "portcullis_stage_duration_seconds_count";
+    // Three challenges ask where the token endpoint is.
+    assert_eq!(moved(stage, "stage=\"receive\""), 4.0 + 1.0 + 3.0 * 2.0, "{after}");
+    assert_eq!(moved(stage, "stage=\"token\""), 3.0);
+    assert_eq!(moved(stage, "stage=\"forward\""), 4.0);
+    assert_eq!(moved(stage, "stage=\"reserve\""), 4.0);
+    assert!(moved("portcullis_stage_duration_seconds_sum", "stage=\"forward\"") > 0.0);
+    assert_eq!(moved("portcullis_upstream_duration_seconds_count", "operation=\"manifest-pull\""), 4.0);
+    let refusals = "portcullis_refusals_total";
+    assert_eq!(moved(refusals, "decision=\"challenge\""), 5.0);
+    assert_eq!(moved(refusals, "decision=\"refuse\""), 1.0);
+    assert_eq!(metric(&after, refusals, "decision=\"quota\""), 0.0);
+    assert!(after.contains("portcullis_refusals_total{decision=\"quota\"} 0"), "what has not happened stands there");
+    let logins = "portcullis_logins_total";
+    for outcome in ["accepted", "anonymous", "refused"] {
+        let labels = format!("outcome=\"{outcome}\"");
+        assert_eq!(metric(&after, logins, &labels) - metric(&before, logins, &labels), 1.0, "{outcome}");
+    }
+    assert_eq!(moved("portcullis_tokens_verified_total", ""), 1.0);
+    assert_eq!(moved("portcullis_tokens_remembered_total", ""), 1.0);
+    assert!(
+        metric(&after, "portcullis_store_call_duration_seconds_count", "call=\"key::generation\"") > 0.0,
+        "{after}"
+    );
+    assert_eq!(metric(&after, "portcullis_store_call_failures_total", ""), 0.0);
+    assert_eq!(metric(&after, "portcullis_upstream_connections_limit", ""), 256.0);
+    let (open, idle) = ("portcullis_upstream_connections_open", "portcullis_upstream_connections_idle");
+    assert!(metric(&after, open, "") >= metric(&after, idle, "") && metric(&after, idle, "") >= 1.0, "{after}");
+    assert_eq!(metric(&after, "portcullis_ready", ""), 1.0);
+    let year = 365.0 * 86_400.0;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let left = metric(&after, "portcullis_certificate_ends_timestamp_seconds", "") - now;
+    assert!((year..1.1 * year).contains(&left), "{left}");
+    let started = metric(&after, "process_start_time_seconds", "");
+    assert!((now - 3600.0..=now + 2.0).contains(&started), "{started} is not a moment before {now}");
+    assert!(metric(&after, "process_resident_memory_bytes", "") > 1e6);
+    assert!(metric(&after, "process_cpu_seconds_total", "") > 0.0);
+    assert!(metric(&after, "process_open_fds", "") > 3.0);
+    assert!(after.contains(&format!("portcullis_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"))));
+    within(SOON, || (metric(&scene.gateway.metrics(), "portcullis_thread_lag_seconds_count", "") > 0.0).then_some(()));
+}
+
+#[test]
+fn an_upstream_that_fails_is_counted_by_how_it_fails() {
+    let upstream = Faults::scripted(|seen| match seen.path() {
+        path if path.ends_with("/cut") => Answer::hang_up(),
+        path if path.ends_with("/late") => Answer::silence(),
+        _ => Answer::status(200),
+    });
+    let house = House::open(Gateway::before(&upstream.url()).set("upstream.first_byte_timeout_s", 1));
+    for (tag, kind) in [("cut", "broken"), ("late", "deadline")] {
+        let failures = || {
+            let labels = format!("kind=\"{kind}\"");
+            metric(&house.gateway.metrics(), "portcullis_upstream_failures_total", &labels)
+        };
+        let before = failures();
+        house.acme("a").manifest(tag).refused(502, "UNAVAILABLE");
+        assert!(failures() > before, "{kind}");
+    }
+    let refusals = metric(&house.gateway.metrics(), "portcullis_refusals_total", "decision=\"upstream-failed\"");
+    assert_eq!(refusals, 2.0);
 }
 
 #[test]

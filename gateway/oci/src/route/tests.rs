@@ -59,6 +59,7 @@ fn every_endpoint_of_the_specification_is_one_operation() {
     for (method, target, operation) in all {
         let routed = at(&method.parse().unwrap(), &target).unwrap();
         assert_eq!(routed.name(), operation);
+        assert!(Operation::NAMES.contains(&operation), "{operation} is not listed");
         assert_eq!(routed.path_and_query("acme/app"), target);
         assert_eq!(routed.repository().is_none(), matches!(operation, "ping" | "catalog"));
     }

@@ -247,6 +247,21 @@ impl<'t> Section<'t> {
         Duration::from_secs(self.checked_number(key, default, bounds, why))
     }
 
+    /// A part of the whole, from 0 to 1, in parts of a million.
+    pub(super) fn ratio(&mut self, key: &'static str, default: u32) -> u32 {
+        const MILLION: f64 = 1_000_000.0;
+        let Some(item) = self.take(key) else { return default };
+        let ratio = item.as_float().or_else(|| item.as_integer().map(|whole| whole as f64));
+        if let Some(ratio) = ratio.filter(|ratio| (0.0..=1.0).contains(ratio)) {
+            // It is between 0 and a million: nothing is cut off.
+            return (ratio * MILLION).round() as u32;
+        }
+        let message =
+            format!("must be a part from 0 (none) to 1 (all), not {}; write {key} = 0.1", hint::describe(item));
+        self.error(key, message);
+        default
+    }
+
     fn checked_number(&mut self, key: &'static str, default: u64, bounds: RangeInclusive<u64>, why: &str) -> u64 {
         let Some(item) = self.take(key) else { return default };
         let unit = hint::unit_of(key);

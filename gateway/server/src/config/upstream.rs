@@ -7,7 +7,7 @@ use super::{DAY, PublicUrl};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -140,18 +140,23 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Upstream> {
 
 fn read_ca(section: &mut Section<'_>, url: Option<&PublicUrl>) -> Option<PathBuf> {
     let path = section.path("ca_file", "upstream-ca.pem")?;
-    if let Some(pem) = section.contents("ca_file", &path, "the upstream's CA")
-        && !CertificateDer::pem_slice_iter(&pem).any(|certificate| certificate.is_ok())
-    {
-        section.error(
-            "ca_file",
-            format!("{} holds no certificate; name a PEM file with the CA that signed the upstream's", path.display()),
-        );
-    }
+    check_certificates(section, &path, "the upstream");
     if url.is_some_and(|url| !url.https) {
         section.error("ca_file", "contradicts upstream.url, which is http: no certificate would be looked at; write an https:// url, or leave ca_file out");
     }
     Some(path)
+}
+
+/// Whether the file at `ca_file` holds a certificate.
+pub(super) fn check_certificates(section: &Section<'_>, path: &Path, whose: &str) {
+    if let Some(pem) = section.contents("ca_file", path, &format!("{whose}'s CA"))
+        && !CertificateDer::pem_slice_iter(&pem).any(|certificate| certificate.is_ok())
+    {
+        section.error(
+            "ca_file",
+            format!("{} holds no certificate; name a PEM file with the CA that signed {whose}'s", path.display()),
+        );
+    }
 }
 
 fn read_auth(section: &mut Section<'_>, url: Option<&PublicUrl>) -> Option<UpstreamAuth> {

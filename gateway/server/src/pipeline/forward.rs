@@ -22,6 +22,7 @@ use crate::body::Body;
 use crate::limits::Place;
 use crate::quota::Hold;
 use crate::tag_lock::TagLocks;
+use crate::trace;
 use crate::upstream::Call;
 use http::{Method, Response};
 use portcullis_oci::{Operation, RepositoryName, Tag};
@@ -72,7 +73,7 @@ pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Bo
         let _place = place;
         write(&errand, payload, locks).await
     };
-    match tokio::spawn(writing).await {
+    match tokio::spawn(trace::carried(writing)).await {
         Ok(answer) => answer.map(|response| respond::with_warnings(response, &warnings)),
         Err(error) => Err(Refusal::Internal(format!("a write did not end: {error}"))),
     }

@@ -197,7 +197,10 @@ async fn verify(
     let key = hash(token);
     let verified = match app.tokens.verified.get(&key).filter(|verified| verified.generation == app.store.generation())
     {
-        Some(verified) => verified,
+        Some(verified) => {
+            app.telemetry.tokens_remembered.inc();
+            verified
+        }
         None => match verify_anew(app, visit, token).await? {
             Ok(verified) => {
                 let verified = Arc::new(verified);
@@ -222,6 +225,7 @@ async fn verify(
 }
 
 async fn verify_anew(app: &App, visit: &Visit, token: &str) -> Result<Result<Verified, String>, Refusal> {
+    app.telemetry.tokens_verified.inc();
     let generation = app.store.generation();
     let grace = visit.settings.config.tokens.upload_grace;
     let access = match app.key_ring().await?.verify_access(token, grace, visit.now) {

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,13 +31,19 @@ pub struct Connector {
 impl Connector {
     /// For the configured upstream.
     pub fn new(config: &UpstreamConfig) -> anyhow::Result<Self> {
+        let to = Self::to(&config.url, config.ca_file.as_deref(), config.connect_timeout).context("upstream")?;
+        Ok(Self { pool_idle: config.pool_idle, places: Arc::new(Places::new(config.max_connections)), ..to })
+    }
+
+    /// To some other origin, for connections that nobody keeps in a pool.
+    pub fn to(origin: &PublicUrl, ca_file: Option<&Path>, connect_timeout: Duration) -> anyhow::Result<Self> {
         Ok(Self {
-            authority: HeaderValue::from_str(&config.url.authority()).context("upstream.url: no host")?,
-            origin: config.url.clone(),
-            tls: TlsConnector::from(Arc::new(client_tls(config)?)),
-            connect_timeout: config.connect_timeout,
-            pool_idle: config.pool_idle,
-            places: Arc::new(Places::new(config.max_connections)),
+            authority: HeaderValue::from_str(&origin.authority()).context("no host")?,
+            origin: origin.clone(),
+            tls: TlsConnector::from(Arc::new(client_tls(ca_file)?)),
+            connect_timeout,
+            pool_idle: Duration::ZERO,
+            places: Arc::new(Places::new(1)),
         })
     }
 
@@ -104,14 +111,14 @@ where
     Ok(sender)
 }
 
-fn client_tls(config: &UpstreamConfig) -> anyhow::Result<ClientConfig> {
+fn client_tls(ca_file: Option<&Path>) -> anyhow::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    match &config.ca_file {
+    match ca_file {
         Some(file) => {
             for certificate in
-                CertificateDer::pem_file_iter(file).with_context(|| format!("upstream.ca_file: {}", file.display()))?
+                CertificateDer::pem_file_iter(file).with_context(|| format!("ca_file: {}", file.display()))?
             {
-                roots.add(certificate?).context("upstream.ca_file: not a usable certificate")?;
+                roots.add(certificate?).context("ca_file: not a usable certificate")?;
             }
         }
         None => {

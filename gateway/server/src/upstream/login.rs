@@ -4,6 +4,7 @@
 
 use super::{Call, Pool, RequestBody, Upstream, UpstreamError};
 use crate::config::{PublicUrl, Upstream as UpstreamConfig, UpstreamAuth};
+use crate::trace::{Kind, Span};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dashmap::DashMap;
@@ -161,6 +162,21 @@ impl Tokens {
     }
 
     async fn fetch(&self, upstream: &Upstream, pool: &Arc<Pool>, scope: &str) -> Result<HeaderValue, UpstreamError> {
+        let mut span = Span::begin("upstream login", Kind::Client);
+        let fetched = self.fetch_one(upstream, pool, scope).await;
+        if let Err(error) = &fetched {
+            span.failed(error);
+        }
+        upstream.metrics.login(&fetched);
+        fetched
+    }
+
+    async fn fetch_one(
+        &self,
+        upstream: &Upstream,
+        pool: &Arc<Pool>,
+        scope: &str,
+    ) -> Result<HeaderValue, UpstreamError> {
         let endpoint = self.endpoint(upstream, pool).await?;
         let answer = self.ask(upstream, &endpoint, scope).await?;
         let token = answer

@@ -27,10 +27,23 @@ pub struct Pool {
 
 /// The places for connections to one origin.
 pub struct Places {
+    count: usize,
     free: Arc<Semaphore>,
     /// Over all threads.
     waiting: AtomicUsize,
     pools: Mutex<Vec<Weak<Pool>>>,
+}
+
+/// How the places are used.
+pub struct Usage {
+    /// How many there are.
+    pub most: usize,
+    /// Connections that are open, or being opened.
+    pub open: usize,
+    /// Those of them that nobody uses.
+    pub idle: usize,
+    /// How many wait for one.
+    pub waiting: usize,
 }
 
 struct Kept {
@@ -147,7 +160,19 @@ impl Pool {
 impl Places {
     /// As many as the configuration allows.
     pub fn new(count: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(count)), waiting: AtomicUsize::new(0), pools: Mutex::default() }
+        let free = Arc::new(Semaphore::new(count));
+        Self { count, free, waiting: AtomicUsize::new(0), pools: Mutex::default() }
+    }
+
+    /// How they are used now.
+    pub fn usage(&self) -> Usage {
+        let pools: Vec<Arc<Pool>> = self.locked().iter().filter_map(Weak::upgrade).collect();
+        Usage {
+            most: self.count,
+            open: self.count.saturating_sub(self.free.available_permits()),
+            idle: pools.iter().map(|pool| pool.locked().len()).sum(),
+            waiting: self.waiting.load(Ordering::Relaxed),
+        }
     }
 
     /// Closes one kept connection, whichever thread keeps it.

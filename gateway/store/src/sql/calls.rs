@@ -1,7 +1,7 @@
 //! The table of contents: each call of [`Store`], where its queries stand, and its deadline.
 
 use super::{DEADLINE, SqlStore, failure};
-use crate::{audit, journal, key, ledger, limit, policy, project, quota, robot, session};
+use crate::{audit, journal, key, ledger, limit, policy, project, quota, robot, session, watch};
 use portcullis_oci::{Digest, RepositoryName, Tag};
 use portcullis_tenancy::audit::{Checkpoint, Entry, Head, Search};
 use portcullis_tenancy::grant::{Consent, ForeignGrant};
@@ -24,8 +24,9 @@ use std::sync::Arc;
 #[error("no answer within {} s", DEADLINE.as_secs())]
 struct Late;
 
-async fn within<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(DEADLINE, call).await.map_err(|_| failure(Late))?
+async fn within<T, F: Future<Output = Result<T>>>(call: F) -> Result<T> {
+    let bounded = async { tokio::time::timeout(DEADLINE, call).await.map_err(|_| failure(Late))? };
+    watch::told(watch::name_of::<F>(), bounded).await
 }
 
 #[async_trait::async_trait]

@@ -111,7 +111,8 @@ async fn worker(session: &Session) -> Result<Worker, Failure> {
     store.refresh().await?;
     let app = App::new(config, store, master, issuer).await.map_err(failed)?;
     let writes = usize::try_from(MAX_WRITES).unwrap_or(usize::MAX);
-    Ok(Worker { app, pool: Arc::default(), writes: Arc::new(Semaphore::new(writes)) })
+    let clock = app.telemetry.clock();
+    Ok(Worker { app, pool: Arc::default(), clock, writes: Arc::new(Semaphore::new(writes)) })
 }
 
 /// One policy, as if it were the only one attached.

@@ -3,6 +3,7 @@
 
 use crate::pipeline::Visit;
 use crate::pipeline::respond::Refusal;
+use crate::trace::{Kind, Span};
 use portcullis_oci::Digest;
 use portcullis_policy::question::{Hook, Question};
 use portcullis_policy::verdict::Reply;
@@ -17,6 +18,8 @@ pub(super) async fn ask(
     missed: Option<Refusal>,
 ) -> Result<Answer, Refusal> {
     let (hook, request_id) = (question.hook(), question.context.request_id.clone());
+    let mut span = Span::begin("policies", Kind::Internal);
+    span.set("portcullis.hook", || hook.name());
     match visit.worker.app.policies.ask(&visit.policies, &project.id, question).await {
         Ok(answer) => {
             write_down(project, hook, &request_id, &answer);
