@@ -4,5 +4,6 @@ mod doctor;
 mod lifecycle;
 mod logs;
 mod nodes;
+mod surfaces;
 mod sweeper;
 mod telemetry;
