@@ -1,6 +1,6 @@
 # The two commands of this house, and those that take longer or are seldom wanted. What they do is in gateway/xtask.
 
-.PHONY: run test test-all test-languages policies bench compiler
+.PHONY: run test test-all test-languages policies fuzz bench compiler
 
 run: compiler
 	@cargo xtask run
@@ -17,6 +17,10 @@ test-languages: compiler
 
 policies: compiler
 	@cargo xtask policies
+
+# The readers of hostile bytes, a minute each: make fuzz SECONDS=3600 TARGET=manifest.
+fuzz: compiler
+	@cargo xtask fuzz $(if $(TARGET),--target $(TARGET)) $(if $(SECONDS),--seconds $(SECONDS))
 
 bench: compiler
 	@cargo xtask bench

@@ -6,6 +6,7 @@
 mod early;
 mod framing;
 mod manifests;
+mod readers;
 mod silent;
 mod targets;
 

@@ -2,6 +2,7 @@
 //! OAuth 2.0). Every allow stands beside its deny.
 
 mod anonymous;
+mod lookups;
 mod refresh;
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};

@@ -6,6 +6,7 @@ mod doctor;
 mod lifecycle;
 mod logs;
 mod nodes;
+mod surfaces;
 mod sweeper;
 mod telemetry;
 mod traces;

@@ -3,6 +3,7 @@
 
 mod artifacts;
 mod catalog;
+mod compiler;
 mod hooks;
 mod records;
 mod rollout;

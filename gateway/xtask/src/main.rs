@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod languages;
 mod parts;
 mod policies;
@@ -10,6 +11,8 @@ mod processes;
 mod registry;
 mod run;
 mod sample;
+#[cfg(test)]
+mod security;
 mod test;
 #[cfg(test)]
 mod walls;
@@ -57,6 +60,8 @@ enum Chore {
         #[arg(long)]
         all: bool,
     },
+    /// Try the readers of hostile bytes with a fuzzer
+    Fuzz(fuzz::Options),
     /// Measure beside HAProxy and write the report
     Bench(bench::Options),
 }
@@ -70,6 +75,7 @@ fn main() -> ExitCode {
         Chore::Policies { test: false } => policies::build(),
         Chore::Policies { test: true } => policies::test(),
         Chore::Test { all } => test::test(all),
+        Chore::Fuzz(options) => fuzz::run(&options),
         Chore::Bench(options) => bench::run(&options),
     };
     match done {

@@ -43,9 +43,21 @@ const STEPS: &[Step] = &[
     step("clients and load on PostgreSQL", Work::Cargo(AROUND_STORE, "postgres")),
 ];
 
-/// The host of policies stands by itself.
-const UNITS: &[&str] =
-    &["test", "--workspace", "--lib", "--bins", "--test", "memory", "--test", "policy", "--locked", "--no-fail-fast"];
+/// The host of policies and the fuzzer's corpus stand by themselves.
+const UNITS: &[&str] = &[
+    "test",
+    "--workspace",
+    "--lib",
+    "--bins",
+    "--test",
+    "memory",
+    "--test",
+    "policy",
+    "--test",
+    "corpus",
+    "--locked",
+    "--no-fail-fast",
+];
 const INTERFACE: &[&str] = &["test", "--workspace", "--test", "api", "--locked", "--no-fail-fast"];
 const AROUND: &[&str] =
     &["test", "--workspace", "--test", "clients", "--test", "policies", "--test", "load", "--locked", "--no-fail-fast"];

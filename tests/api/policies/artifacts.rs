@@ -143,3 +143,27 @@ fn policies_come_from_the_projects_own_repositories_and_from_this_registry() {
     // The gateway's own fetches are not screened by what it has attached.
     assert_eq!(scene.acme("app").request(Method::GET, "tags/list").send().status, 200);
 }
+
+#[test]
+fn a_project_whose_policies_refuse_everything_attaches_and_detaches_all_the_same() {
+    let scene = Scene::open();
+    let login = login(&scene, &scene.acme.push);
+    push(&scene, &login, "acme/policies/limits:1", "image-limits").succeeds();
+    let nothing = json!({
+        "hooks": ["token", "request", "manifest-push", "pull"],
+        "expression": "false",
+        "message": "nothing passes",
+    });
+    attach(&scene.gateway, "acme", "expression", &nothing, &[]);
+    let pull = || scene.acme("policies/limits").manifest("1");
+    let answer = within(EFFECT, || Some(pull()).filter(|answer| answer.status != 200));
+    denied(answer, "policy expression of acme: nothing passes");
+
+    // The gateway fetches what is attached itself, and asks nobody.
+    let settings = tempfile::NamedTempFile::new().expect("the directory for temporary files is writable");
+    std::fs::write(settings.path(), "max-layers: 9").expect("our own file");
+    let another = scene.gateway.command(&["policy", "attach", "acme", "acme/policies/limits:1"]);
+    another.arg("--settings").arg(settings.path()).succeeds();
+    scene.gateway.cli(&["policy", "detach", "acme", "expression"]);
+    within(EFFECT, || Some(pull()).filter(|answer| answer.status == 200));
+}

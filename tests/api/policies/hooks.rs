@@ -180,3 +180,24 @@ fn a_mount_is_asked_as_a_pull_at_its_source_and_is_an_upload_where_that_is_refus
     scene.gateway.repository("globex/closed", &who).blob(&blob.digest).refused(403, "DENIED");
     mount("open").expect(201);
 }
+
+#[test]
+fn a_policy_sees_the_listed_headers_and_never_credentials() {
+    let scene = scene(|gateway| {
+        let settings = json!({
+            "hooks": ["request"],
+            "expression": "'user-agent' in request.headers && request.headers['user-agent'] == 'tester' && \
+                request.headers.all(name, name in ['accept', 'content-length', 'content-range', 'content-type', 'range', 'user-agent'])",
+            "message": "other headers",
+        });
+        attach(gateway, "acme", "expression", &settings, &[]);
+    });
+    let asked = || scene.acme("app").request(Method::GET, "tags/list").header("accept", "application/json");
+    denied(asked().send(), "policy expression of acme: other headers");
+    let token = scene.gateway.token(&scene.acme.pull.credentials(), &["repository:acme/app:pull"]);
+    for request in [asked(), asked().with(&token), asked().http2()] {
+        let dressed = ["cookie", "proxy-authorization", "x-forwarded-for", "forwarded", "x-secret", "referer", "te"];
+        let request = dressed.iter().fold(request, |request, name| request.header(name, "secret"));
+        request.header("user-agent", "tester").send().refused(404, "NAME_UNKNOWN");
+    }
+}

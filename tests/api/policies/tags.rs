@@ -2,7 +2,7 @@
 
 use super::{attach, scene};
 use portcullis_tests::image::Manifest;
-use portcullis_tests::scene::Scene;
+use portcullis_tests::scene::{EFFECT, Scene, within};
 use serde_json::json;
 use std::thread;
 
@@ -59,4 +59,23 @@ fn of_two_that_push_a_protected_tag_at_once_one_wins_and_it_stays() {
         assert!(answers.iter().all(|status| [201, 403].contains(status)), "{answers:?}");
         scene.acme("app").pull(&tag, won[0].1);
     }
+}
+
+#[test]
+fn what_takes_a_deleted_tags_place_is_no_policys_and_no_quotas_business() {
+    let scene = Scene::open();
+    let (repository, image) = (scene.acme("app"), Manifest::image(1, 300));
+    repository.push("1.0", &image);
+    let nothing = json!({"hooks": ["manifest-push"], "expression": "false", "message": "no manifests"});
+    attach(&scene.gateway, "acme", "expression", &nothing, &[]);
+    within(EFFECT, || (repository.put_manifest("keep", &image).status == 403).then_some(()));
+    let before = scene.gateway.account("acme");
+    scene.gateway.set_quota("acme", before.used);
+    let pushes = || scene.registry.log().matches("PUT /v2/acme/app/manifests/1.0").count();
+    let pushed = pushes();
+    repository.delete("1.0").expect(202);
+    assert!(pushes() > pushed, "something took its place upstream");
+    repository.manifest("1.0").refused(404, "MANIFEST_UNKNOWN");
+    repository.pull(image.digest(), &image);
+    assert_eq!(scene.gateway.account("acme"), before);
 }

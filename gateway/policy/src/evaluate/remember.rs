@@ -60,3 +60,22 @@ impl Verdicts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_is_capped_and_so_is_the_number_of_verdicts() {
+        let longest = Duration::from_secs(10);
+        let verdicts = Verdicts::new(&ChainLimits { verdicts: 4, verdict_life: longest, ..ChainLimits::default() });
+        let now = Instant::now();
+        let key = |number: u8| Key::new(1, 1, &QuestionHash([number; 32]));
+        verdicts.remember(key(0), Reply::Abstain, 1_000_000, now);
+        assert_eq!(verdicts.recall(key(0), now + longest - Duration::from_secs(1)), Some(Reply::Abstain));
+        assert_eq!(verdicts.recall(key(0), now + longest), None);
+        (0..100).for_each(|number| verdicts.remember(key(number), Reply::Abstain, 5, now));
+        let kept = (0..100).filter(|number| verdicts.recall(key(*number), now).is_some()).count();
+        assert!((1..=4).contains(&kept), "{kept}");
+    }
+}

@@ -94,9 +94,13 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, most: u64) -> Result<Vec<u8>, String> {
+        patient_shell(script, most, Duration::from_secs(60))
+    }
+
+    fn patient_shell(script: &str, most: u64, patience: Duration) -> Result<Vec<u8>, String> {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        exchange(command.spawn().unwrap(), b"component", Duration::from_secs(60), most)
+        exchange(command.spawn().unwrap(), b"component", patience, most)
     }
 
     #[test]
@@ -105,5 +109,11 @@ mod tests {
         assert_eq!(shell("cat", 8).unwrap_err(), "its native code has more than 8 bytes");
         assert_eq!(shell("cat /dev/zero", 1 << 20).unwrap_err(), "its native code has more than 1048576 bytes");
         assert_eq!(shell("cat > /dev/null; echo no >&2; exit 1", 9).unwrap_err(), "no");
+    }
+
+    #[test]
+    fn a_compiler_that_does_not_come_to_an_end_is_ended() {
+        let told = patient_shell("exec sleep 600", 9, Duration::from_millis(50)).unwrap_err();
+        assert_eq!(told, "it takes longer than 0 s");
     }
 }

@@ -6,9 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis_oci::Scope;
 use portcullis_oci::scope::{Actions, ScopeName};
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::marker::PhantomData;
 
 /// What is looked at of a token's header. A key that it carries (`jwk`, `x5c`, `jku`) is not.
 #[derive(Deserialize)]
@@ -30,7 +32,7 @@ pub(super) struct AccessClaims {
     pub(super) nbf: i64,
     pub(super) iat: i64,
     pub(super) jti: Box<str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "objects")]
     pub(super) access: Option<Vec<Entry>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) projects: Option<Projects>,
@@ -50,6 +52,32 @@ pub(super) struct RefreshClaims {
     pub(super) jti: Box<str>,
     pub(super) robot: Box<str>,
     pub(super) secret: Box<str>,
+}
+
+/// What has to be an object: readers that are derived take an array of the members, too.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
+fn objects<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Entry>>, D::Error> {
+    let entries = Option::<Vec<Object<Entry>>>::deserialize(deserializer)?;
+    Ok(entries.map(|entries| entries.into_iter().map(|Object(entry)| entry).collect()))
 }
 
 /// RFC 7519, 4.1.3: one text, or several.

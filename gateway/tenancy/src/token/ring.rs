@@ -1,6 +1,6 @@
 //! The key ring: the one place that signs tokens and that says which are ours.
 
-use super::claims::{self, AccessClaims, Audience, Header, Projects, RefreshClaims};
+use super::claims::{self, AccessClaims, Audience, Header, Object, Projects, RefreshClaims};
 use super::{Access, Bearer, Carried, LEEWAY, MAX_TOKEN_BYTES, Refresh, TokenError};
 use crate::key::{self, MasterKey, OpenedKey, Purpose, StoredKey};
 use crate::{Random, RobotId, TenancyError, Timestamp, random_id};
@@ -258,7 +258,8 @@ impl<'a> Parts<'a> {
         if decode(signature)?.is_empty() {
             return Err(TokenError::Malformed);
         }
-        let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
+        let Object(header): Object<Header> =
+            serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
         if header.crit {
             return Err(TokenError::Malformed);
         }
@@ -266,7 +267,8 @@ impl<'a> Parts<'a> {
     }
 
     fn claims<T: DeserializeOwned>(&self) -> Result<T, TokenError> {
-        serde_json::from_slice(&self.claims).map_err(|_| TokenError::Malformed)
+        let Object(claims) = serde_json::from_slice(&self.claims).map_err(|_| TokenError::Malformed)?;
+        Ok(claims)
     }
 }
 

@@ -245,12 +245,24 @@ fn a_header_that_is_no_object_or_says_something_twice_is_malformed() {
         "\"x\"".into(),
         "[]".into(),
         "{".into(),
+        format!(r#"["EdDSA","at+jwt",{kid}]"#),
         format!(r#"{{"alg":"EdDSA","alg":"none","typ":"at+jwt","kid":{kid}}}"#),
         format!(r#"{{"alg":"EdDSA","typ":"at+jwt","kid":{kid}}}x"#),
     ] {
         let token = format!("{}.{}.AAAA", URL_SAFE_NO_PAD.encode(&header), encoded(&good().1));
         assert_eq!(verdict(&token), Err(TokenError::Malformed), "{header}");
     }
+}
+
+#[test]
+fn an_array_of_the_members_is_no_object() {
+    let (header, claims) = good();
+    assert_eq!(header_verdict(&json!([header["alg"], header["typ"], header["kid"]])), Err(TokenError::Malformed));
+    let names = "iss sub aud exp nbf iat jti access projects scope_set robot secret".split(' ');
+    let members: Vec<&Value> = names.map(|name| claims.get(name).unwrap_or(&Value::Null)).collect();
+    assert_eq!(claims_verdict(&json!(members)), Err(TokenError::Malformed));
+    let entry = json!([["repository", "acme/app", ["pull"]]]);
+    assert_eq!(claims_verdict(&with(claims, "access", entry)), Err(TokenError::Malformed));
 }
 
 #[test]
