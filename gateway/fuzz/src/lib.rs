@@ -40,10 +40,11 @@ pub use token::token;
 mod server {
     pub mod config;
     pub mod duration;
+    pub mod forwarded;
     pub mod network;
 }
 #[cfg(feature = "configuration")]
-use server::{duration, network};
+use server::{duration, forwarded, network};
 
 /// What a reader made of some bytes. A corpus has both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -35,9 +35,14 @@ fn judged(refusal: &Refusal, has_claimed: bool) -> Option<(Kind, String)> {
                 Owner::Platform => "the platform",
                 Owner::Project(_) => "the project",
             };
-            Some((Kind::PolicyDenial, format!("policy {} of {of} ({}): {}", refusal.policy, refusal.digest, refusal.message)))
+            Some((
+                Kind::PolicyDenial,
+                format!("policy {} of {of} ({}): {}", refusal.policy, refusal.digest, refusal.message),
+            ))
         }
-        Refusal::Limited(limited) => Some((Kind::LimitDenial, format!("{}: {}", limited.name().as_str(), limited.message()))),
+        Refusal::Limited(limited) => {
+            Some((Kind::LimitDenial, format!("{}: {}", limited.name().as_str(), limited.message())))
+        }
         Refusal::Quota(message) => Some((Kind::QuotaDenial, message.clone())),
         Refusal::Protocol(error) => {
             (error.code == ErrorCode::Denied).then(|| (Kind::AccessDenial, error.message.clone()))

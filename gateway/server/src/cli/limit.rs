@@ -208,12 +208,8 @@ async fn show_all(session: &Session) -> Result<Answer, Failure> {
 
 /// A change, as it was asked for.
 fn told(change: &Change) -> String {
-    let rates = [
-        ("requests", change.requests),
-        ("pulls", change.pulls),
-        ("pushes", change.pushes),
-        ("bytes", change.bytes),
-    ];
+    let rates =
+        [("requests", change.requests), ("pulls", change.pulls), ("pushes", change.pushes), ("bytes", change.bytes)];
     let rates = rates.into_iter().filter_map(|(name, rate)| Some(format!("{name}={}", rate?)));
     rates.chain(change.uploads.map(|uploads| format!("uploads={uploads}"))).collect::<Vec<_>>().join(" ")
 }

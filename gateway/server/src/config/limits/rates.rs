@@ -1,6 +1,6 @@
 //! How often and how much, of whom: what is in force where no command says otherwise.
 
-use crate::config::reader::Section;
+use super::super::reader::Section;
 use portcullis_tenancy::limit::{Measure, Rate};
 use std::time::Duration;
 

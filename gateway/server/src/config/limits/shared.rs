@@ -1,8 +1,8 @@
 //! Where the nodes of a deployment count together.
 
-use crate::config::hint::shown;
-use crate::config::origin::{host_address, parse_host};
-use crate::config::reader::Section;
+use super::super::hint::shown;
+use super::super::origin::{host_address, parse_host};
+use super::super::reader::Section;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use std::fmt;
