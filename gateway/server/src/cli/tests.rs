@@ -117,6 +117,14 @@ fn every_command_of_the_manual_is_understood() {
         "grant accept id",
         "grant refuse id",
         "key rotate",
+        "audit tail",
+        "audit tail --follow -n 50",
+        "audit search --project acme --robot acme+ci --kind push --address 192.0.2.1 --since 12h --until 2026-11-27",
+        "audit verify",
+        "audit verify --checkpoint a --checkpoint b --file c --file d",
+        "audit verify --public-key key --file c",
+        "audit checkpoint",
+        "audit export --since 2026-11-27T08:00:00Z",
     ] {
         parse(&format!("portcullis {line}")).unwrap_or_else(|error| panic!("{line}: {error}"));
     }
@@ -137,6 +145,10 @@ fn wrong_usage_is_refused_with_exit_code_2() {
         "robot create acme ci --grant acme/**=",
         "robot create acme ci --grant */app=pull",
         "robot create acme ci --role pull --expires 90",
+        "audit",
+        "audit search --kind pusch",
+        "audit search --since yesterday",
+        "audit verify --public-key key",
         "robot create acme ci --role pull --from 10.0.0.1/8",
         "robot rotate acme ci --grace 1x",
         "grant accept",
