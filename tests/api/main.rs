@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod faults;
+mod hostile;
 mod isolation;
 mod login;
 mod operation;

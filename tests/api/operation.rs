@@ -1,5 +1,6 @@
 //! How the gateway is run: what it tells of itself, how it takes a new configuration, and how it ends.
 
+mod balancer;
 mod doctor;
 mod lifecycle;
 mod logs;

@@ -109,6 +109,8 @@ impl Gateway {
         // Many tests at once on few cores make a guest slow, and let it wait: how long is no test's business that does not set it.
         set(&mut document, "policies.small_cpu_ms", 50.into());
         set(&mut document, "policies.hard_stop_ms", 10_000.into());
+        // And all of them come from one address.
+        set(&mut document, "limits.requests_under_way_per_address", 2000.into());
         let builder = Builder {
             document,
             host: "localhost".to_owned(),

@@ -145,7 +145,8 @@ impl Http {
         ServerName::try_from(bare.to_owned()).unwrap_or_else(|e| panic!("{}: {e}", self.host))
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
         let bare = self.host.trim_matches(['[', ']']);
         let mut found =
             (bare, self.port).to_socket_addrs().unwrap_or_else(|e| panic!("{}: {e}", self.host)).collect::<Vec<_>>();

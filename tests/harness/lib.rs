@@ -5,6 +5,7 @@
 pub mod command;
 pub mod dice;
 pub mod faults;
+pub mod frames;
 pub mod gate;
 pub mod gateway;
 pub mod guest;

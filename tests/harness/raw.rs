@@ -1,10 +1,11 @@
 //! Bytes on the wire that no well-behaved client would send.
 
-use crate::http::Http;
+use crate::http::{Http, block_on};
 use rustls::{ClientConnection, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
+use tokio::net::TcpSocket;
 
 /// A connection, with TLS where the origin has it, that sends exactly the bytes that it is given.
 pub struct Raw {
@@ -23,6 +24,54 @@ pub struct RawResponse {
     pub body: Vec<u8>,
 }
 
+/// How a connection comes about.
+#[derive(Clone, Debug, Default)]
+pub struct Approach {
+    /// The local address that it comes from; the kernel's choice where there is none.
+    pub from: Option<IpAddr>,
+    /// What is sent before anything else, TLS included: a header of the PROXY protocol.
+    pub first: Vec<u8>,
+    /// Whether HTTP/2 is agreed on in the handshake.
+    pub h2: bool,
+}
+
+/// A connection with TLS, for those who have many at once.
+pub type TlsStream = tokio_rustls::client::TlsStream<tokio::net::TcpStream>;
+
+impl Approach {
+    /// From this local address.
+    pub fn from(address: impl Into<IpAddr>) -> Approach {
+        Approach { from: Some(address.into()), ..Approach::default() }
+    }
+
+    /// The same with these bytes before all others.
+    #[must_use]
+    pub fn saying(self, first: impl Into<Vec<u8>>) -> Approach {
+        Approach { first: first.into(), ..self }
+    }
+
+    /// A connection to there, with nothing sent on it but what comes first. Says why there is none.
+    pub async fn connect(&self, to: SocketAddr) -> std::io::Result<tokio::net::TcpStream> {
+        use tokio::io::AsyncWriteExt as _;
+        let any = if to.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let socket = if to.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+        socket.bind(SocketAddr::new(self.from.unwrap_or(any), 0))?;
+        let mut stream = socket.connect(to).await?;
+        stream.set_nodelay(true)?;
+        // A peer that has already gone away is seen by whoever reads.
+        let _ = stream.write_all(&self.first).await;
+        Ok(stream)
+    }
+
+    /// The same with TLS. The origin has to have it.
+    pub async fn secure(&self, http: &Http) -> std::io::Result<TlsStream> {
+        let mut config = rustls::ClientConfig::clone(http.tls().expect("it has TLS"));
+        config.alpn_protocols = self.h2.then(|| b"h2".to_vec()).into_iter().collect();
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+        connector.connect(http.server_name(), self.connect(http.address()).await?).await
+    }
+}
+
 enum Wire {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
@@ -32,32 +81,33 @@ impl Raw {
     /// Connects; reads and writes fail after 30 seconds of silence.
     #[track_caller]
     pub fn connect(http: &Http) -> Raw {
-        Raw::agreeing_on(http, &[])
+        Raw::approach(http, &Approach::default())
     }
 
     /// The same, with HTTP/2 agreed on in the handshake.
     #[track_caller]
     pub fn connect_h2(http: &Http) -> Raw {
-        Raw::agreeing_on(http, &[b"h2"])
+        Raw::approach(http, &Approach { h2: true, ..Approach::default() })
     }
 
+    /// The same, from where and how the test likes.
     #[track_caller]
-    fn agreeing_on(http: &Http, protocols: &[&[u8]]) -> Raw {
-        let stream = TcpStream::connect(http.address()).expect("it listens");
+    pub fn approach(http: &Http, approach: &Approach) -> Raw {
+        let stream = block_on(approach.connect(http.address())).and_then(tokio::net::TcpStream::into_std);
+        let stream = stream.unwrap_or_else(|e| panic!("{approach:?}: {e}"));
+        stream.set_nonblocking(false).expect("a TCP socket");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("not zero");
         stream.set_write_timeout(Some(Duration::from_secs(30))).expect("not zero");
-        stream.set_nodelay(true).expect("a TCP socket");
-        let wire = match http.tls() {
-            None => Wire::Plain(stream),
-            Some(config) => {
-                let mut config = rustls::ClientConfig::clone(config);
-                config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-                let session = ClientConnection::new(std::sync::Arc::new(config), http.server_name())
-                    .expect("the configuration is complete");
-                Wire::Tls(Box::new(StreamOwned::new(session, stream)))
-            }
-        };
-        Raw { wire, read: Vec::new() }
+        Raw { wire: Wire::over(stream, http, approach.h2), read: Vec::new() }
+    }
+
+    /// Goes on with TLS where nothing but plain bytes was sent.
+    #[track_caller]
+    pub fn into_tls(self, http: &Http) -> Raw {
+        match self.wire {
+            Wire::Plain(stream) => Raw { wire: Wire::over(stream, http, false), read: Vec::new() },
+            Wire::Tls(_) => panic!("it has TLS"),
+        }
     }
 
     /// Sends these bytes. A peer that has already gone away is no failure: its answer may still be read.
@@ -86,6 +136,37 @@ impl Raw {
                 Err(_) => return (std::mem::take(&mut self.read), false),
             }
         }
+    }
+
+    /// Reads at most so many bytes, and throws them away with all that was read before.
+    pub fn sip(&mut self, most: usize) {
+        self.read.clear();
+        let _ = self.wire().read(&mut vec![0; most]);
+    }
+
+    /// One record of TLS, as it came.
+    pub fn record(&mut self) -> Option<Vec<u8>> {
+        let mut record = self.take(5)?;
+        record.extend(self.take(usize::from(u16::from_be_bytes([record[3], record[4]])))?);
+        Some(record)
+    }
+
+    /// What was agreed on, once there was a handshake.
+    pub fn tls_version(&self) -> Option<String> {
+        match &self.wire {
+            Wire::Plain(_) => None,
+            Wire::Tls(tls) => tls.conn.protocol_version().map(|version| format!("{version:?}")),
+        }
+    }
+
+    /// So many bytes. None where the peer closes before, or says nothing for 30 seconds.
+    pub(crate) fn take(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.read.len() < count {
+            if self.fill().ok()? == 0 {
+                return None;
+            }
+        }
+        Some(self.read.drain(..count).collect())
     }
 
     /// Closes without a word, in the middle of whatever is under way.
@@ -134,6 +215,16 @@ impl Raw {
             Wire::Plain(stream) => stream,
             Wire::Tls(stream) => stream,
         }
+    }
+}
+
+impl Wire {
+    fn over(stream: TcpStream, http: &Http, h2: bool) -> Wire {
+        let Some(config) = http.tls() else { return Wire::Plain(stream) };
+        let mut config = rustls::ClientConfig::clone(config);
+        config.alpn_protocols = h2.then(|| b"h2".to_vec()).into_iter().collect();
+        let session = ClientConnection::new(std::sync::Arc::new(config), http.server_name()).expect("it is complete");
+        Wire::Tls(Box::new(StreamOwned::new(session, stream)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The shared state: what every thread of the gateway looks at.
 
 use crate::config::Config;
+use crate::crowd::Crowd;
 use crate::origin::Hosts;
 use crate::pipeline::identify::TokenCache;
 use crate::policies::{Policies, PolicyMetrics};
@@ -36,6 +37,8 @@ pub struct App {
     pub policies: Arc<Policies>,
     /// Room for what goes upstream.
     pub holds: Arc<Holds>,
+    /// Who is here, and who finds no room.
+    pub crowd: Arc<Crowd>,
     /// Metrics and the access log.
     pub telemetry: Telemetry,
     issuer: String,
@@ -85,12 +88,14 @@ impl App {
         // Before the first request: what is attached must not be passed by for having just started.
         policies.load_all(&store).await?;
         let holds = Holds::new(Arc::clone(&store), config.quota.reservation);
+        let crowd = Arc::new(Crowd::default());
         Ok(Arc::new(Self {
-            upstream: Upstream::new(&config.upstream)?,
+            upstream: Upstream::new(&config.upstream)?.for_clients_at(config.limits.body_min_bytes_per_s),
             locations: UploadLocations::new(master.seal_key(Purpose::UploadLocations)),
             throwaways: Throwaways::new(master.mac_key(Purpose::Throwaways)),
             tokens: TokenCache::new(),
-            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies)), &holds.metrics),
+            telemetry: Telemetry::new(PolicyMetrics(Arc::clone(&policies)), &holds.metrics, &crowd.metrics),
+            crowd,
             holds,
             policies,
             settings: ArcSwap::from_pointee(Settings::new(config)),

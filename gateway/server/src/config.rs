@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, read as a whole, checked as a whole, all errors at once with their lines.
 
+mod balancer;
 mod hint;
 mod limits;
 mod log;
@@ -144,6 +145,12 @@ pub fn take_over(old: &Config, mut new: Config) -> (Config, Vec<&'static str>) {
     let upstream = Upstream { isolation: new.upstream.isolation, ..old.upstream.clone() };
     keep("upstream", &upstream, &mut new.upstream, &mut kept);
     keep("store", &old.store, &mut new.store, &mut kept);
+    keep(
+        "limits.body_min_bytes_per_s",
+        &old.limits.body_min_bytes_per_s,
+        &mut new.limits.body_min_bytes_per_s,
+        &mut kept,
+    );
     keep("tokens.service", &old.tokens.service, &mut new.tokens.service, &mut kept);
     keep("quota.reservation_s", &old.quota.reservation, &mut new.quota.reservation, &mut kept);
     keep("policies", &old.policies, &mut new.policies, &mut kept);

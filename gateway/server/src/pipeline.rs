@@ -16,6 +16,7 @@ pub mod settle;
 
 use crate::app::{Settings, Worker};
 use crate::body::Body;
+use crate::listen::Visitor;
 use crate::token_endpoint;
 use crate::upstream::Inbound;
 use authorize::Granted;
@@ -40,7 +41,7 @@ pub struct Visit {
     pub settings: Arc<Settings>,
     /// Its head.
     pub head: Parts,
-    /// Where it came from.
+    /// Where it came from: the client, as whom we believe says.
     pub peer: IpAddr,
     /// When it came.
     pub now: Timestamp,
@@ -53,17 +54,18 @@ pub struct Visit {
 /// Serves one request.
 pub async fn serve(
     worker: Arc<Worker>,
-    peer: IpAddr,
+    visitor: Visitor,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let settings = worker.app.settings.load_full();
     let (head, body) = request.into_parts();
     let body = Inbound::new(body, head.version);
-    let mut meter = Meter::start(&worker, &settings, &head, peer, body.as_ref());
+    let mut meter = Meter::start(&worker, &settings, &head, &visitor, body.as_ref());
     let policies = worker.app.policies.current();
+    let Visitor { client: peer, shed, .. } = visitor;
     let visit = Arc::new(Visit { worker, settings, head, peer, now: Timestamp::now(), body, policies });
 
-    let answer = match receive::receive(&visit) {
+    let answer = match shed.map_or_else(|| receive::receive(&visit), |shed| Err(Refusal::Shed(shed))) {
         Ok(Endpoint::Registry(operation)) => {
             meter.operation(operation.name());
             walk(&visit, operation, &mut meter).await

@@ -1,6 +1,7 @@
 //! Metrics in Prometheus' conventions, request ids, and the log's form. Never a token, a body or a password.
 
 use crate::config::Log;
+use crate::crowd::CrowdMetrics;
 use crate::policies::PolicyMetrics;
 use crate::quota::QuotaMetrics;
 use http::request::Parts;
@@ -76,8 +77,6 @@ pub struct Telemetry {
     broken: Counter,
     /// Open client connections.
     pub connections: Gauge,
-    /// Connections turned away because there are too many.
-    pub connections_refused: Counter,
     /// 1 while the upstream answers.
     pub upstream_up: Gauge,
     /// 1 while the store answers.
@@ -90,8 +89,8 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// All at zero; those of policies and quotas are read from them.
-    pub fn new(policies: PolicyMetrics, quota: &QuotaMetrics) -> Self {
+    /// All at zero; those of other rooms are read from them.
+    pub fn new(policies: PolicyMetrics, quota: &QuotaMetrics, crowd: &CrowdMetrics) -> Self {
         let telemetry = Self {
             registry: Registry::default(),
             requests: Family::default(),
@@ -101,17 +100,16 @@ impl Telemetry {
             sent: Counter::default(),
             broken: Counter::default(),
             connections: Gauge::default(),
-            connections_refused: Counter::default(),
             upstream_up: Gauge::default(),
             store_up: Gauge::default(),
             drift: Family::default(),
             reconcile_last_run: Gauge::default(),
             reconcile_running: Gauge::default(),
         };
-        telemetry.registered(policies, quota)
+        telemetry.registered(policies, quota, crowd)
     }
 
-    fn registered(mut self, policies: PolicyMetrics, quota: &QuotaMetrics) -> Self {
+    fn registered(mut self, policies: PolicyMetrics, quota: &QuotaMetrics, crowd: &CrowdMetrics) -> Self {
         let mut registry = Registry::with_prefix("portcullis");
         registry.register("requests", "Requests answered, by operation and status", self.requests.clone());
         registry.register_with_unit(
@@ -125,11 +123,7 @@ impl Telemetry {
         registry.register_with_unit("sent", "Body bytes to clients", Unit::Bytes, self.sent.clone());
         registry.register("answers_broken_off", "Answers that ended abnormally", self.broken.clone());
         registry.register("connections", "Open client connections", self.connections.clone());
-        registry.register(
-            "connections_refused",
-            "Connections turned away at the limit",
-            self.connections_refused.clone(),
-        );
+        crowd.register(&mut registry);
         registry.register("upstream_up", "1 while the upstream answers", self.upstream_up.clone());
         registry.register("store_up", "1 while the store answers", self.store_up.clone());
         quota.register(&mut registry);

@@ -115,7 +115,7 @@ async fn from_form(visit: &Visit) -> Result<Request, Refusal> {
     let sent = visit
         .body
         .as_ref()
-        .map_or(RequestBody::Empty, |body| RequestBody::Client(body.stream(visit.worker.app.upstream.timeouts().idle)));
+        .map_or(RequestBody::Empty, |body| RequestBody::Client(body.stream(visit.worker.app.upstream.timeouts())));
     let patience = visit.settings.config.limits.head_timeout;
     let form = timeout(patience, Limited::new(sent, MAX_FORM).collect()).await.ok().and_then(Result::ok);
     let form = form.ok_or_else(|| {

@@ -5,6 +5,7 @@
 mod connect;
 mod login;
 mod pages;
+mod patience;
 mod pool;
 mod redirect;
 mod relay;
@@ -16,7 +17,7 @@ pub use pages::NextPage;
 pub use pool::Pool;
 pub use redirect::Resolved;
 pub use relay::Relay;
-pub use request_body::{ClientBody, Inbound, RequestBody};
+pub use request_body::{BodyFault, ClientBody, Inbound, RequestBody};
 
 use crate::config::{self, PublicUrl};
 use bytes::Bytes;
@@ -55,7 +56,7 @@ pub enum UpstreamError {
     Login,
     /// The client's body ended early or stalled, so that nothing could be sent on.
     #[error("the client's body failed: {0}")]
-    ClientBody(&'static str),
+    ClientBody(BodyFault),
 }
 
 impl UpstreamError {
@@ -137,6 +138,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// How long an answer may lie unread by the client.
     pub unread: Duration,
+    /// At what pace a client has to send and to read over longer times, in bytes a second; 0 is any.
+    pub slowest: u64,
 }
 
 /// An answer whose body has not been read.
@@ -183,6 +186,7 @@ impl Upstream {
             first_byte: config.first_byte_timeout,
             idle: config.idle_timeout,
             unread: config.unread_timeout,
+            slowest: 0,
         };
         Ok(Self {
             login,
@@ -192,6 +196,13 @@ impl Upstream {
             redirect_hosts: config.redirect_hosts.clone(),
             tells_refusals,
         })
+    }
+
+    /// The same for clients that have to send, and to read, so many bytes a second.
+    #[must_use]
+    pub fn for_clients_at(mut self, slowest: u64) -> Self {
+        self.timeouts.slowest = slowest;
+        self
     }
 
     /// The upstream's origin.

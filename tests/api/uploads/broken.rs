@@ -129,7 +129,7 @@ fn a_silent_client_is_given_up() {
     let put = repository.at(Method::PUT, &with_digest(&repository.open_upload(), &blob.digest)).stream(body);
     let answer = put.limit(Duration::from_secs(20)).send();
     drop(sender);
-    answer.refused(400, "SIZE_INVALID");
+    answer.refused(408, "SIZE_INVALID");
     repository.blob(&blob.digest).refused(404, "BLOB_UNKNOWN");
 }
 

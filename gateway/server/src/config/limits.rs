@@ -16,8 +16,20 @@ pub struct Limits {
     pub header_bytes: usize,
     /// `connections`: open client connections over all threads.
     pub connections: usize,
+    /// `connections_per_address`: of them, from one IPv4 address or IPv6 /64.
+    pub connections_per_address: usize,
+    /// `handshakes_per_address`: TLS handshakes under way, of one address.
+    pub handshakes_per_address: usize,
+    /// `requests_under_way`: over all connections; what comes beyond is answered 503 unseen.
+    pub requests_under_way: usize,
+    /// `requests_under_way_per_address`: of them, of one address; what comes beyond is answered 429 unseen.
+    pub requests_under_way_per_address: usize,
     /// `streams_per_connection`: HTTP/2.
     pub streams_per_connection: u32,
+    /// `resets_per_connection`: streams that a client may reset in ten seconds on one HTTP/2 connection.
+    pub resets_per_connection: u32,
+    /// `body_min_bytes_per_s`: at what pace clients send and read bodies at least; 0 is any.
+    pub body_min_bytes_per_s: u64,
     /// `head_timeout_s`: for TLS handshake, request head, a connection's first request, and a login's form.
     pub head_timeout: Duration,
     /// `page_entries`: most entries in one page of a list.
@@ -42,6 +54,21 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Limits> {
         "a token takes up to 8 KiB, and each head is held in memory",
     );
     let connections = section.number("connections", 10_000, 1..=1_000_000, "each holds a file descriptor and memory");
+    let connections_per_address =
+        section.number("connections_per_address", 1000, 1..=1_000_000, "one address must not have all connections");
+    let handshakes_per_address =
+        section.number("handshakes_per_address", 100, 1..=1_000_000, "each takes cryptography, and others wait for it");
+    let requests_under_way =
+        section.number("requests_under_way", 2048, 1..=1_000_000, "each holds memory, and all of them share the cores");
+    let requests_under_way_per_address = section.number(
+        "requests_under_way_per_address",
+        200,
+        1..=1_000_000,
+        "one address must not have all connections to the upstream",
+    );
+    let resets_per_connection =
+        section.number("resets_per_connection", 200, 1..=100_000, "a reset stream is work for nobody");
+    let body_min_bytes_per_s = section.number("body_min_bytes_per_s", 1024, 0..=MIB, "slow lines have users too");
     let streams_per_connection = section.number(
         "streams_per_connection",
         128,
@@ -58,6 +85,12 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Limits> {
         manifest_bytes: manifest_bytes?,
         header_bytes: header_bytes?,
         connections: connections?,
+        connections_per_address: connections_per_address?,
+        handshakes_per_address: handshakes_per_address?,
+        requests_under_way: requests_under_way?,
+        requests_under_way_per_address: requests_under_way_per_address?,
+        resets_per_connection: resets_per_connection?,
+        body_min_bytes_per_s: body_min_bytes_per_s?,
         streams_per_connection: streams_per_connection?,
         head_timeout,
         page_entries: page_entries?,

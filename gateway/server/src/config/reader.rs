@@ -211,6 +211,15 @@ impl<'t> Section<'t> {
         chosen.or_else(|| choices.first().map(|(_, value)| value.clone()))
     }
 
+    /// Yes or no; no where it is not written down.
+    pub(super) fn flag(&mut self, key: &'static str) -> bool {
+        let Some(item) = self.take(key) else { return false };
+        item.as_bool().unwrap_or_else(|| {
+            self.error(key, format!("must be true or false, not {}; write {key} = true", hint::describe(item)));
+            false
+        })
+    }
+
     /// A whole number; `why` says why the bounds stand where they stand.
     pub(super) fn number<T: TryFrom<u64>>(
         &mut self,

@@ -1,5 +1,6 @@
 //! `[server]`: what clients see.
 
+use super::balancer::{self, Balancer};
 use super::hint::{describe, shown};
 use super::origin::parse_host;
 use super::reader::Section;
@@ -22,6 +23,8 @@ pub struct Server {
     pub listen: Vec<SocketAddr>,
     /// `tls`
     pub tls: Tls,
+    /// Who stands before us.
+    pub balancer: Balancer,
     /// `worker_threads`: data-path threads; 0 is one a core.
     pub worker_threads: usize,
     /// `drain_timeout_s`: how long requests under way may go on after SIGTERM.
@@ -54,10 +57,19 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Server> {
     let hosts = section.list("hosts", "registry.internal", parse_host);
     let listen = read_listen(&mut section);
     let tls = read_tls(&mut section, public_url.as_ref());
+    let balancer = balancer::read(&mut section);
     let worker_threads = section.number("worker_threads", 0, 0..=1024, "0 is one for each core");
     let drain_timeout = section.seconds("drain_timeout_s", 60, 0..=DAY, "whoever stops the gateway waits for it");
     section.finish();
-    Some(Server { public_url: public_url?, hosts, listen, tls: tls?, worker_threads: worker_threads?, drain_timeout })
+    Some(Server {
+        public_url: public_url?,
+        hosts,
+        listen,
+        tls: tls?,
+        balancer: balancer?,
+        worker_threads: worker_threads?,
+        drain_timeout,
+    })
 }
 
 fn reachable(url: PublicUrl) -> Result<PublicUrl, String> {

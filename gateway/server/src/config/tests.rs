@@ -193,6 +193,30 @@ fn words_and_lists_of_the_wrong_kind_are_refused() {
 }
 
 #[test]
+fn who_is_believed_about_clients_must_be_said_and_must_not_be_everybody() {
+    let with = |lines: &str| SHORTEST.replace("[upstream]", &format!("{lines}\n[upstream]"));
+    let networks = "trusted_proxies = [\"10.0.0.0/8\", \"fd00::1\"]";
+    let config = check(&with(&format!("{networks}\nproxy_protocol = true\nforwarded = \"forwarded\""))).unwrap();
+    let balancer = config.server.balancer;
+    assert!(balancer.announces("10.1.2.3".parse().unwrap()) && balancer.forwards("::ffff:10.1.2.3".parse().unwrap()));
+    assert!(!balancer.speaks("11.1.2.3".parse().unwrap()) && !balancer.speaks("fd00::2".parse().unwrap()));
+    let balancer = check(&with(networks)).unwrap().server.balancer;
+    assert!(!balancer.speaks("10.1.2.3".parse().unwrap()), "nobody is asked");
+    for (line, told) in [
+        ("proxy_protocol = true", "is of no use without server.trusted_proxies"),
+        ("forwarded = \"x-forwarded-for\"", "is of no use without server.trusted_proxies"),
+        ("forwarded = \"x-real-ip\"", "write \"off\" or \"x-forwarded-for\" or \"forwarded\""),
+        ("proxy_protocol = \"v2\"", "must be true or false"),
+        ("trusted_proxies = \"0.0.0.0/0\"", "is everybody"),
+        ("trusted_proxies = \"::/0\"", "is everybody"),
+        ("trusted_proxies = \"10.0.0.1/8\"", "write 10.0.0.0/8"),
+    ] {
+        let key = line.split(' ').next().unwrap();
+        assert_refused(&with(line), &format!("portcullis.toml:5: server.{key}: "), told);
+    }
+}
+
+#[test]
 fn contradictions_between_keys_are_refused() {
     let http = SHORTEST.replace("https://", "http://");
     assert_refused(

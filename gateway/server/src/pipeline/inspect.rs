@@ -6,7 +6,7 @@ use super::admit::Admitted;
 use super::authorize::Granted;
 use super::respond::Refusal;
 use crate::config::Isolation;
-use crate::upstream::{ClientBody, RequestBody, UpstreamError};
+use crate::upstream::{BodyFault, ClientBody, RequestBody, UpstreamError};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -77,8 +77,8 @@ pub async fn inspect(visit: &Visit, admitted: Admitted) -> Result<Inspected, Ref
         Operation::UploadChunk { .. }
         | Operation::UploadFinish { .. }
         | Operation::UploadStart { start: UploadStart::Monolithic(_), .. } => {
-            let idle = visit.worker.app.upstream.timeouts().idle;
-            visit.body.as_ref().map_or(Payload::None, |body| Payload::Blob(body.stream(idle)))
+            let timeouts = visit.worker.app.upstream.timeouts();
+            visit.body.as_ref().map_or(Payload::None, |body| Payload::Blob(body.stream(timeouts)))
         }
         _ => Payload::None,
     };
@@ -106,15 +106,15 @@ async fn read_manifest(visit: &Visit, reference: &Reference) -> Result<(Bytes, M
     let bytes = match &visit.body {
         None => Bytes::new(),
         Some(body) => {
-            let stream = RequestBody::Client(body.stream(visit.worker.app.upstream.timeouts().idle));
+            let stream = RequestBody::Client(body.stream(visit.worker.app.upstream.timeouts()));
             let patience = MANIFEST_PATIENCE.saturating_add(Duration::from_secs(limit as u64 / SLOWEST_LINE));
             let Ok(read) = timeout(patience, Limited::new(stream, limit).collect()).await else {
-                return Err(UpstreamError::ClientBody("it took too long").into());
+                return Err(UpstreamError::ClientBody(BodyFault::Late).into());
             };
             match read {
                 Ok(collected) => collected.to_bytes(),
                 Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
-                Err(_) => return Err(UpstreamError::ClientBody(body.failure().unwrap_or("it broke off")).into()),
+                Err(_) => return Err(UpstreamError::ClientBody(body.failure().unwrap_or(BodyFault::Early)).into()),
             }
         }
     };

@@ -5,6 +5,7 @@ use super::Visit;
 use super::receive::host;
 use super::settle::Meter;
 use crate::body::Body;
+use crate::crowd::Shed;
 use crate::tag_lock::LockError;
 use crate::upstream::UpstreamError;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
@@ -60,6 +61,8 @@ pub enum Refusal {
     },
     /// Not now.
     Unavailable(String),
+    /// Too many are under way.
+    Shed(Shed),
     /// The store's fault.
     Store(StoreError),
     /// Our fault.
@@ -82,11 +85,11 @@ impl From<ProtocolError> for Refusal {
 impl From<UpstreamError> for Refusal {
     fn from(error: UpstreamError) -> Self {
         match error {
-            UpstreamError::ClientBody(why) => ProtocolError::new(
-                ErrorCode::SizeInvalid,
-                format!("the body did not arrive whole: {why}; send it again"),
-            )
-            .into(),
+            UpstreamError::ClientBody(fault) => {
+                let message = format!("the body did not arrive whole: {fault}; send it again");
+                let status = if fault.is_late() { StatusCode::REQUEST_TIMEOUT } else { StatusCode::BAD_REQUEST };
+                ProtocolError::new(ErrorCode::SizeInvalid, message).with_status(status).into()
+            }
             error => Self::Upstream(error),
         }
     }
@@ -188,6 +191,17 @@ fn explain(visit: &Visit, refusal: Refusal, headers: &mut HeaderMap) -> Protocol
         Refusal::Unavailable(why) => {
             retry_later(headers, 5);
             ProtocolError::new(ErrorCode::Unavailable, why).with_status(StatusCode::SERVICE_UNAVAILABLE)
+        }
+        Refusal::Shed(Shed::Node) => {
+            retry_later(headers, 2);
+            let message = "the gateway has as many requests under way as it can bear; try again in a moment";
+            ProtocolError::new(ErrorCode::Unavailable, message).with_status(StatusCode::SERVICE_UNAVAILABLE)
+        }
+        Refusal::Shed(Shed::Address) => {
+            retry_later(headers, 1);
+            let message =
+                "your address has as many requests under way here as one address may have; let some end first";
+            ProtocolError::new(ErrorCode::TooManyRequests, message)
         }
         Refusal::Store(StoreError::Missing) => {
             let message = "the project or the robot was deleted while this was under way; nothing was recorded of it";

@@ -5,6 +5,7 @@ use super::identify::Caller;
 use super::respond::Refusal;
 use super::screen::Observer;
 use crate::app::{Settings, Worker};
+use crate::listen::Visitor;
 use crate::telemetry::{self, Labels, Outcome, RequestId};
 use crate::upstream::Inbound;
 use http::StatusCode;
@@ -42,15 +43,15 @@ impl Meter {
         worker: &Arc<Worker>,
         settings: &Settings,
         head: &Parts,
-        peer: IpAddr,
+        visitor: &Visitor,
         body: Option<&Arc<Inbound>>,
     ) -> Self {
         worker.app.telemetry.begin();
         Self {
-            request_id: RequestId::of(&settings.config.log, head, peer),
+            request_id: RequestId::of(&settings.config.log, head, visitor.hop),
             worker: Arc::clone(worker),
             started: Instant::now(),
-            peer,
+            peer: visitor.client,
             operation: "none",
             repository: None,
             project: None,
@@ -102,6 +103,7 @@ impl Meter {
             Refusal::Protocol(_) | Refusal::Framing(_) | Refusal::Range { .. } => "refuse",
             Refusal::Upstream(_) | Refusal::UpstreamStatus { .. } => "upstream-failed",
             Refusal::Unavailable(_) | Refusal::Store(_) => "unavailable",
+            Refusal::Shed(_) => "shed",
             Refusal::Internal(_) => "failed",
         };
     }

@@ -1,6 +1,7 @@
 //! An upstream's answer on its way to the client: watched for silence on both sides, hashed where it is addressed by digest,
 //! and its connection given back once everything was read.
 
+use super::patience::Patience;
 use super::pool::Lease;
 use super::request_body::Inbound;
 use super::{Timeouts, UpstreamError};
@@ -14,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
+
+/// How often it is looked at least whether a client reads.
+const SHORTEST_LOOK: Duration = Duration::from_millis(500);
 
 /// The body of an upstream's answer.
 pub struct Relay {
@@ -34,6 +38,8 @@ struct Source {
     request: Option<Arc<Inbound>>,
     /// When the client was given bytes last; none while it waits for them.
     given: Option<Instant>,
+    /// What is left of the patience with the client.
+    patience: Patience,
 }
 
 impl Relay {
@@ -46,7 +52,8 @@ impl Relay {
         is_head: bool,
     ) -> Self {
         let ended = is_head || incoming.is_end_stream();
-        let mut source = Source { incoming: Some(incoming), lease: Some(lease), request, given: None };
+        let patience = Patience::new(timeouts.unread, timeouts.slowest);
+        let mut source = Source { incoming: Some(incoming), lease: Some(lease), request, given: None, patience };
         if ended {
             source.give_back();
         }
@@ -82,10 +89,12 @@ impl Relay {
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, bool), BodyError>> {
         let shared = Arc::clone(&self.source);
         let mut source = locked(&shared);
-        source.given = None;
+        if let Some(given) = source.given.take() {
+            source.patience.waited(given.elapsed());
+        }
         loop {
             let Some(incoming) = &mut source.incoming else {
-                return Poll::Ready(Err("the client read nothing for too long".into()));
+                return Poll::Ready(Err("the client read nothing, or too little, for too long".into()));
             };
             let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
                 return self.poll_silence(cx).map(Err);
@@ -103,6 +112,7 @@ impl Relay {
                 source.give_back();
             } else {
                 source.given = Some(Instant::now());
+                source.patience.came(data.len());
             }
             return Poll::Ready(Ok((data, is_last)));
         }
@@ -111,7 +121,7 @@ impl Relay {
     /// Most answers come in one piece, and are never watched.
     fn watch(&mut self) {
         if !std::mem::replace(&mut self.is_watched, true) {
-            tokio::spawn(take_from_idle(Arc::downgrade(&self.source), self.timeouts.unread));
+            tokio::spawn(take_from_slow(Arc::downgrade(&self.source)));
         }
     }
 }
@@ -126,17 +136,22 @@ impl Source {
     }
 }
 
-/// Ends when the relay is over, or takes its connection away where the client has read nothing for too long.
-async fn take_from_idle(source: Weak<Mutex<Source>>, unread: Duration) {
-    let mut wait = unread;
+/// Ends when the relay is over, or takes its connection away where the client has read nothing, or too little, for too long.
+async fn take_from_slow(source: Weak<Mutex<Source>>) {
+    let mut wait = match source.upgrade() {
+        Some(source) => locked(&source).patience.left(),
+        None => return,
+    };
     loop {
-        sleep(wait).await;
+        // While the client waits for the upstream nothing of the patience goes, however little there is.
+        sleep(wait.max(SHORTEST_LOOK)).await;
         let Some(source) = source.upgrade() else { return };
         let mut source = locked(&source);
         if source.lease.is_none() {
             return;
         }
-        wait = unread.saturating_sub(source.given.map_or(Duration::ZERO, |given| given.elapsed()));
+        let unread = source.given.map_or(Duration::ZERO, |given| given.elapsed());
+        wait = source.patience.left().saturating_sub(unread);
         if wait.is_zero() {
             source.incoming = None;
             source.lease = None;

@@ -1,6 +1,8 @@
 //! Request bodies on their way to the upstream. A body that fails here makes the upstream's connection fail too, so that a
 //! client's abort never looks like a proper end.
 
+use super::Timeouts;
+use super::patience::Patience;
 use crate::body::BodyError;
 use crate::quota::Counted;
 use bytes::Bytes;
@@ -10,10 +12,15 @@ use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+
+/// A piece of a body that is smaller than this costs us more than its bytes.
+const CRUMB: usize = 32;
+/// How far pieces may fall short of that, all together, before larger ones make up for it: some two thousand of one byte.
+const MOST_CRUMBS: usize = 64 * 1024;
 
 /// What is sent.
 pub enum RequestBody {
@@ -54,7 +61,34 @@ pub struct Inbound {
     bytes: AtomicU64,
     ended: AtomicBool,
     end: Notify,
-    failure: Mutex<Option<&'static str>>,
+    failure: Mutex<Option<BodyFault>>,
+}
+
+/// What a client has done to its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyFault {
+    /// It went away.
+    #[error("it ended early")]
+    Early,
+    /// Nothing came for too long.
+    #[error("it stalled")]
+    Stalled,
+    /// It came more slowly than `limits.body_min_bytes_per_s`.
+    #[error("it came too slowly")]
+    Slow,
+    /// It had its time, and was not whole.
+    #[error("it took too long")]
+    Late,
+    /// Each piece has a few bytes.
+    #[error("it came in pieces of a few bytes; send larger ones")]
+    Crumbs,
+}
+
+impl BodyFault {
+    /// Whether it is a matter of time.
+    pub const fn is_late(self) -> bool {
+        matches!(self, Self::Stalled | Self::Slow | Self::Late)
+    }
 }
 
 impl Inbound {
@@ -72,9 +106,16 @@ impl Inbound {
         })
     }
 
-    /// The body as something that can be sent on; silence longer than `idle` fails it.
-    pub fn stream(self: &Arc<Self>, idle: Duration) -> ClientBody {
-        ClientBody { inbound: Arc::clone(self), idle, silence: None }
+    /// The body as something that can be sent on; silence, and a pace that is too slow, fail it.
+    pub fn stream(self: &Arc<Self>, timeouts: Timeouts) -> ClientBody {
+        ClientBody {
+            inbound: Arc::clone(self),
+            patience: Patience::new(timeouts.idle, timeouts.slowest),
+            since: None,
+            alarm: None,
+            arrival: Arrival::at(Waker::noop()),
+            crumbs: 0,
+        }
     }
 
     /// Takes back what has not been read, so that it can be thrown away while the client reads its answer. Whoever is
@@ -94,7 +135,7 @@ impl Inbound {
     }
 
     /// Why the client's side failed, if it did.
-    pub fn failure(&self) -> Option<&'static str> {
+    pub fn failure(&self) -> Option<BodyFault> {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -124,16 +165,49 @@ impl Inbound {
         }
     }
 
-    fn fail(&self, failure: &'static str) {
+    fn fail(&self, failure: BodyFault) -> BodyError {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+        format!("the client's body: {failure}").into()
     }
 }
 
 /// A client's body as it is sent on: counted, watched for silence, its trailers dropped.
 pub struct ClientBody {
     inbound: Arc<Inbound>,
-    idle: Duration,
-    silence: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
+    /// Since when the client is waited for, while it is: we were ready to take bytes, and there were none.
+    since: Option<Instant>,
+    /// When the patience is at its end.
+    alarm: Option<Pin<Box<Sleep>>>,
+    arrival: Arc<Arrival>,
+    crumbs: usize,
+}
+
+/// When bytes came that were waited for: whoever takes them may be late himself, and that is not the client's fault.
+struct Arrival {
+    at: Mutex<Option<Instant>>,
+    task: Waker,
+}
+
+impl Arrival {
+    fn at(task: &Waker) -> Arc<Self> {
+        Arc::new(Self { at: Mutex::new(None), task: task.clone() })
+    }
+
+    fn take(&self) -> Option<Instant> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Wake for Arrival {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        self.task.wake_by_ref();
+    }
 }
 
 impl ClientBody {
@@ -144,6 +218,29 @@ impl ClientBody {
 
     /// The next bytes.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.arrival.task.will_wake(cx.waker()) {
+            self.arrival = Arrival::at(cx.waker());
+        }
+        let came = self.arrival.take();
+        let waker = Waker::from(Arc::clone(&self.arrival));
+        match self.poll_incoming(&mut Context::from_waker(&waker)) {
+            Poll::Pending => self.poll_patience(cx),
+            Poll::Ready(Some(Ok(data))) => {
+                if let Some(since) = self.since.take() {
+                    self.patience.waited(came.unwrap_or_else(Instant::now).saturating_duration_since(since));
+                }
+                self.patience.came(data.len());
+                if self.has_crumbs(data.len()) {
+                    return Poll::Ready(Some(Err(self.inbound.fail(BodyFault::Crumbs))));
+                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
+            Poll::Ready(None) => Poll::Ready(None),
+        }
+    }
+
+    fn poll_incoming(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let mut slot = self.inbound.slot();
         let Some(incoming) = slot.as_mut() else {
             return Poll::Ready(Some(Err("the body was taken back".into())));
@@ -151,38 +248,53 @@ impl ClientBody {
         loop {
             match Pin::new(&mut *incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.silence = None;
                     // Trailers stay behind: nothing downstream of us was told of them.
                     if let Ok(data) = frame.into_data() {
                         self.inbound.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
                         if incoming.is_end_stream() {
                             self.inbound.complete();
                         }
-                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                        return Poll::Ready(Some(Ok(data)));
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.inbound.fail("it ended early");
+                    self.inbound.fail(BodyFault::Early);
                     return Poll::Ready(Some(Err(error.into())));
                 }
                 // HTTP/2's RST_STREAM(NO_ERROR) ends the stream as well, and hyper tells it as an end like any other.
                 Poll::Ready(None) if self.inbound.is_h2 && !incoming.is_end_stream() => {
-                    self.inbound.fail("it ended early");
-                    return Poll::Ready(Some(Err("the client gave the body up".into())));
+                    return Poll::Ready(Some(Err(self.inbound.fail(BodyFault::Early))));
                 }
                 Poll::Ready(None) => {
                     self.inbound.complete();
                     return Poll::Ready(None);
                 }
-                Poll::Pending => {
-                    let idle = self.idle;
-                    let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(idle)));
-                    ready!(silence.as_mut().poll(cx));
-                    self.inbound.fail("it stalled");
-                    return Poll::Ready(Some(Err("the client sent nothing for too long".into())));
-                }
+                Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Nothing is there.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let is_new = self.since.is_none();
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let end = since.checked_add(self.patience.left()).unwrap_or(since);
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        if is_new {
+            alarm.as_mut().reset(end);
+        }
+        if alarm.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let fault = if self.patience.is_whole() { BodyFault::Stalled } else { BodyFault::Slow };
+        Poll::Ready(Some(Err(self.inbound.fail(fault))))
+    }
+
+    /// Whether there were too many pieces of a few bytes, and this is one more.
+    fn has_crumbs(&mut self, length: usize) -> bool {
+        self.crumbs = self.crumbs.saturating_add(CRUMB.saturating_sub(length));
+        self.crumbs = self.crumbs.saturating_sub(length.saturating_sub(CRUMB));
+        self.crumbs > MOST_CRUMBS
     }
 }
 
@@ -223,3 +335,6 @@ impl Body for RequestBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ fn put(cork: &mut Cork<Wire>, cx: &mut Context<'_>, bytes: &[u8]) {
 
 /// Writes and flushes each piece in its first turn, and flushes once in every later one, as h2 does.
 fn talk(wire: &Wire, pieces: &'static [&'static str]) -> JoinHandle<()> {
-    let mut cork = Cork::new(wire.clone());
+    let mut cork = Cork::new(wire.clone(), Frames::new(100));
     let mut pieces = Some(pieces);
     tokio::spawn(poll_fn(move |cx| {
         for piece in pieces.take().unwrap_or_default() {
@@ -83,7 +83,7 @@ async fn what_is_flushed_several_times_leaves_in_one_write_when_nothing_else_is_
 #[tokio::test]
 async fn more_than_fits_does_not_wait() {
     let wire = Wire::default();
-    let mut cork = Cork::new(wire.clone());
+    let mut cork = Cork::new(wire.clone(), Frames::new(100));
     let piece = [7; 10_000];
     poll_fn(|cx| {
         put(&mut cork, cx, &piece);
@@ -98,7 +98,7 @@ async fn more_than_fits_does_not_wait() {
 #[tokio::test]
 async fn the_end_takes_along_what_was_put_off() {
     let wire = Wire::default();
-    let mut cork = Cork::new(wire.clone());
+    let mut cork = Cork::new(wire.clone(), Frames::new(100));
     poll_fn(|cx| {
         put(&mut cork, cx, b"last words");
         Pin::new(&mut cork).poll_shutdown(cx)
@@ -111,7 +111,7 @@ async fn the_end_takes_along_what_was_put_off() {
 #[tokio::test]
 async fn a_task_that_will_not_be_woken_flushes_at_once() {
     let wire = Wire::default();
-    let mut cork = Cork::new(wire.clone());
+    let mut cork = Cork::new(wire.clone(), Frames::new(100));
     put(&mut cork, &mut Context::from_waker(Waker::noop()), b"left behind");
     poll_fn(|cx| Pin::new(&mut cork).poll_flush(cx)).await.unwrap();
     assert_eq!(wire.writes(), [b"left behind"]);
@@ -153,7 +153,7 @@ struct Served {
 async fn serve(together: usize, body: Bytes) -> Served {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (writes, drain, all) = (Arc::default(), Arc::new(Notify::new()), Arc::new(Barrier::new(together)));
-    let stream = TokioIo::new(Cork::new(Counted(ours, Arc::clone(&writes))));
+    let stream = TokioIo::new(Cork::new(Counted(ours, Arc::clone(&writes)), Frames::new(100)));
     let draining = Arc::clone(&drain);
     tokio::spawn(async move {
         let service = service_fn(move |_| {

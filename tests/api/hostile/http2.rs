@@ -1,0 +1,120 @@
+//! HTTP/2's floods: what h2 does not bound by itself is bounded by what a connection may send.
+
+use portcullis_tests::frames::{CALM, END_HEADERS, GREETING, WHOLE, frame, head, kind};
+use portcullis_tests::gateway::metric;
+use portcullis_tests::raw::Raw;
+use portcullis_tests::scene::{Scene, within};
+use std::time::Duration;
+
+fn greeted(scene: &Scene) -> Raw {
+    let mut raw = Raw::connect_h2(&scene.gateway.http());
+    raw.send(GREETING);
+    raw
+}
+
+/// A request, and that it is not wanted any more.
+fn reset(scene: &Scene, number: u32) -> Vec<u8> {
+    let stream = number * 2 + 1;
+    let block = head("GET", scene.gateway.authority(), "/v2/", &[]);
+    [frame(kind::HEADERS, WHOLE, stream, &block), frame(kind::RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
+}
+
+fn cut(scene: &Scene, reason: &str) -> f64 {
+    metric(&scene.gateway.metrics(), "portcullis_connections_cut_total", reason)
+}
+
+#[test]
+fn a_client_that_resets_stream_after_stream_is_told_to_calm_down() {
+    let scene = Scene::with(|builder| builder.set("limits.resets_per_connection", 50));
+    let mut raw = greeted(&scene);
+    for number in 0..50 {
+        raw.send(reset(&scene, number));
+    }
+    // It is still served: who gives up a pull or two is no attacker.
+    let block = head("GET", scene.gateway.authority(), "/v2/", &[]);
+    raw.send(frame(kind::HEADERS, WHOLE, 1001, &block));
+    let answer = std::iter::from_fn(|| raw.frame()).find(|frame| frame.kind == kind::HEADERS && frame.stream == 1001);
+    assert!(answer.is_some(), "the request behind fifty resets is answered");
+    raw.send([frame(kind::HEADERS, WHOLE, 1003, &block), frame(kind::RST_STREAM, 0, 1003, &[0; 4])].concat());
+    assert_eq!(raw.last_word(), Some(CALM));
+    assert!(raw.frame().is_none(), "and the connection ends");
+    within(Duration::from_secs(20), || (cut(&scene, "resets") == 1.0).then_some(()));
+}
+
+/// h2 itself keeps few streams that were reset before it came to them.
+#[test]
+fn a_burst_of_resets_ends_the_connection_and_leaves_nothing_under_way() {
+    let scene = Scene::open();
+    let mut raw = greeted(&scene);
+    let burst: Vec<u8> = (0..5000).flat_map(|number| reset(&scene, number)).collect();
+    raw.send(burst);
+    while raw.frame().is_some() {}
+    within(Duration::from_secs(20), || {
+        (metric(&scene.gateway.metrics(), "portcullis_requests_in_flight", "") == 0.0).then_some(())
+    });
+    assert!(metric(&scene.gateway.metrics(), "portcullis_requests_total", "") < 1000.0, "most were never begun");
+}
+
+#[test]
+fn floods_of_settings_pings_and_priorities_end_the_connection() {
+    let scene = Scene::shared();
+    let before = cut(&scene, "control-frames");
+    for (what, one) in [
+        ("SETTINGS", frame(kind::SETTINGS, 0, 0, &[])),
+        ("PING", frame(kind::PING, 0, 0, &[0; 8])),
+        ("PRIORITY", frame(kind::PRIORITY, 0, 1, &[0, 0, 0, 0, 1])),
+        ("what nobody knows", frame(0xfa, 0, 0, &[0; 4])),
+    ] {
+        let mut raw = greeted(&scene);
+        raw.send(one.repeat(4000));
+        while raw.frame().is_some() {}
+        assert!(raw.frame().is_none(), "{what}");
+    }
+    within(Duration::from_secs(20), || (cut(&scene, "control-frames") == before + 4.0).then_some(()));
+}
+
+/// h2 counts these itself: CONTINUATION without an end, and DATA without bytes.
+#[test]
+fn a_head_without_an_end_and_a_body_without_bytes_end_the_connection() {
+    let scene = Scene::shared();
+    let block = head("GET", scene.gateway.authority(), "/v2/", &[]);
+    let mut raw = greeted(&scene);
+    raw.send(frame(kind::HEADERS, 0, 1, &block));
+    raw.send(frame(kind::CONTINUATION, 0, 1, &[]).repeat(1000));
+    assert!(raw.last_word().is_some_and(|code| code != 0), "CONTINUATION");
+
+    let mut raw = greeted(&scene);
+    let block =
+        head("POST", scene.gateway.authority(), "/token", &[("content-type", "application/x-www-form-urlencoded")]);
+    raw.send(frame(kind::HEADERS, END_HEADERS, 1, &block));
+    raw.send(frame(kind::DATA, 0, 1, &[]).repeat(20_000));
+    assert!(raw.last_word().is_some_and(|code| code != 0), "DATA");
+}
+
+#[test]
+fn a_bomb_of_headers_is_refused_before_it_is_unpacked() {
+    let scene = Scene::shared();
+    let value = "x".repeat(3000);
+    let headers: Vec<(&str, &str)> = (0..5).map(|_| ("x-bomb", value.as_str())).collect();
+    let block = head("GET", scene.gateway.authority(), "/v2/", &headers);
+    // One entry of the table is named again and again: a few bytes that mean thousands.
+    let mut raw = greeted(&scene);
+    let mut bomb = head("GET", scene.gateway.authority(), "/v2/", &[]);
+    bomb.extend([0x40, 6]);
+    bomb.extend(b"x-bomb");
+    bomb.extend([127, 0xb9, 0x16]);
+    bomb.extend(value[..127 + 0x39 + 0x16 * 128].bytes());
+    bomb.extend([0xbe].repeat(10_000));
+    raw.send(frame(kind::HEADERS, WHOLE, 1, &bomb));
+    let refused = std::iter::from_fn(|| raw.frame()).find(|frame| match frame.kind {
+        kind::HEADERS | kind::RST_STREAM => frame.stream == 1,
+        kind::GOAWAY => true,
+        _ => false,
+    });
+    assert!(refused.is_some(), "it is answered, or its stream or connection is ended");
+    // What is only somewhat too large is told so.
+    let mut raw = greeted(&scene);
+    raw.send(frame(kind::HEADERS, WHOLE, 1, &block));
+    let answer = std::iter::from_fn(|| raw.frame()).find(|frame| frame.stream == 1).expect("an answer");
+    assert_eq!(answer.kind, kind::HEADERS, "{answer:?}");
+}
