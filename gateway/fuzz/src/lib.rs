@@ -16,6 +16,8 @@ mod go;
 mod image_config;
 mod keys;
 mod manifest;
+mod proxies;
+mod proxy_protocol;
 mod route;
 mod scope;
 mod token;
@@ -28,23 +30,30 @@ pub use configuration::configuration;
 pub use digest::digest;
 pub use image_config::image_config;
 pub use manifest::manifest;
+pub use proxies::forwarded;
+pub use proxy_protocol::proxy_protocol;
 pub use route::route;
 pub use scope::scope;
 pub use token::token;
 
 /// The parts of the gateway that are read here: it is a program, on which nothing can depend, so that their source is
 /// compiled a second time, as it stands.
-#[cfg(feature = "configuration")]
 #[path = "../../server/src"]
 #[allow(dead_code, unused_imports, reason = "the program uses more of them than is tried here")]
 mod server {
+    #[cfg(feature = "configuration")]
     pub mod config;
+    #[cfg(feature = "configuration")]
     pub mod duration;
     pub mod forwarded;
     pub mod network;
+    pub mod listen {
+        pub mod proxy;
+    }
 }
+use server::network;
 #[cfg(feature = "configuration")]
-use server::{duration, forwarded, network};
+use server::{duration, forwarded};
 
 /// What a reader made of some bytes. A corpus has both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +78,8 @@ pub const TARGETS: &[Target] = &[
     ("authorization", authorization),
     ("token", token),
     ("claims", claims),
+    ("forwarded", forwarded),
+    ("proxy_protocol", proxy_protocol),
     #[cfg(feature = "configuration")]
     ("configuration", configuration),
 ];

@@ -32,7 +32,7 @@ macro_rules! targets {
         })*
     };
 }
-targets! { route scope challenge digest manifest image_config authorization token claims configuration }
+targets! { route scope challenge digest manifest image_config authorization token claims forwarded proxy_protocol configuration }
 
 /// What is being tried; shown where the test fails.
 struct Case<'a> {
