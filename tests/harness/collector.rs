@@ -47,12 +47,13 @@ impl Collector {
         spans
     }
 
-    /// The spans of the trace whose request had this id, once they are there.
+    /// The spans of a trace with such a request in it, the last one, once they are there.
     #[track_caller]
-    pub fn trace_of(&self, request_id: &str) -> Vec<Span> {
+    pub fn trace_of(&self, operation: &str, status: u16) -> Vec<Span> {
+        let (status, is_such) = (status.to_string(), "http.response.status_code");
         within(Duration::from_secs(30), || {
             let spans = self.spans();
-            let root = spans.iter().find(|span| span.text("portcullis.request_id") == request_id)?;
+            let root = spans.iter().rfind(|span| span.name() == operation && span.text(is_such) == status)?;
             Some(spans.iter().filter(|span| span.trace() == root.trace()).cloned().collect())
         })
     }

@@ -2,7 +2,7 @@
 
 use portcullis_tests::command::Run;
 use portcullis_tests::guest::shipped;
-use portcullis_tests::image::Manifest;
+use portcullis_tests::image::{Blob, Manifest};
 use portcullis_tests::process::find_program;
 use portcullis_tests::scene::{Scene, within};
 use serde_json::Value;
@@ -44,8 +44,8 @@ fn every_metric_of_dashboard_and_alerts_is_there() {
     repository.pull("1.0", &image);
     scene.gateway.attach("acme", &shipped("image-limits"), serde_json::json!({"max-layers": 9}), &[]);
     // Some are there only after what they count has happened.
-    scene.gateway.cli(&["quota", "set", "globex", "1"]);
-    scene.globex("full").put_manifest("1.0", &Manifest::image(0, 0)).refused(403, "DENIED");
+    scene.gateway.set_quota("globex", 1);
+    scene.globex("full").put_blob(&Blob::layer(1000)).refused(403, "DENIED");
     let dashboard: Value = serde_json::from_str(DASHBOARD).expect("the dashboard is JSON");
     let mut asked = Vec::new();
     expressions(&dashboard, &mut asked);

@@ -29,11 +29,12 @@ fn handed_on(upstream: &Faults) -> Vec<portcullis_tests::faults::Seen> {
     upstream.seen().into_iter().filter(|seen| seen.target.contains("/manifests/")).collect()
 }
 
-fn access_line(house: &House, request_id: &str) -> Value {
+/// The access line in which this field has this value, once there is one.
+fn access_line(house: &House, field: &str, value: &str) -> Value {
     within(SOON, || {
         let log = house.gateway.log();
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.into_iter().find(|line| line["target"] == "access" && line["request.id"] == request_id)
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|line| line["target"] == "access" && line[field] == value)
     })
 }
 
@@ -44,8 +45,8 @@ fn a_pull_is_shown_with_its_stages_and_what_it_asked_of_others() {
     let house = House::open(traced(Gateway::before(&upstream.url()), &collector, 1.0, false));
     let (repository, image) = (house.acme("traced"), Manifest::image(1, 1000));
     repository.push("1.0", &image);
-    let answer = repository.manifest("1.0").expect(200);
-    let trace = collector.trace_of(&answer.header("x-request-id"));
+    repository.manifest("1.0").expect(200);
+    let trace = collector.trace_of("manifest-pull", 200);
 
     let named = |name: &str| -> &Span {
         let found = trace.iter().find(|span| span.name() == name);
@@ -77,8 +78,8 @@ fn a_pull_is_shown_with_its_stages_and_what_it_asked_of_others() {
     assert_eq!((sent.parent(), sent.text("http.response.status_code").as_str()), (named("forward").id(), "200"));
     let last = handed_on(&upstream).pop().expect("it was asked");
     assert_eq!(last.header("traceparent"), format!("00-{}-{}-01", root.trace(), sent.id()));
-    let line = access_line(&house, &answer.header("x-request-id"));
-    assert_eq!(line["trace.id"], root.trace());
+    let line = access_line(&house, "trace.id", root.trace());
+    assert_eq!(line["request.id"], root.text("portcullis.request_id"));
     // Path, token and digest are nobody's business who reads traces.
     let all = format!("{trace:?}");
     assert!(!all.contains("/v2/") && !all.contains(&house.acme.admin.token), "{all}");
@@ -99,16 +100,15 @@ fn a_push_shows_the_store_and_goes_on_in_a_task_of_its_own() {
     let scene = Scene::with(|builder| traced(builder, &collector, 1.0, false));
     let (repository, image) = (scene.acme("traced"), Manifest::image(1, 1000));
     repository.push("1.0", &image);
-    let answer = repository.put_manifest("1.0", &image).expect(201);
-    let trace = collector.trace_of(&answer.header("x-request-id"));
+    let trace = collector.trace_of("manifest-push", 201);
     let forward = trace.iter().find(|span| span.name() == "forward").expect("a write is forwarded");
     let below: Vec<&str> = trace.iter().filter(|span| span.parent() == forward.id()).map(|span| span.name()).collect();
     assert!(below.contains(&"upstream") && below.contains(&"store"), "{trace:#?}");
     let calls = trace.iter().filter(|span| span.name() == "store").map(|span| span.text("db.operation.name"));
     assert!(calls.into_iter().all(|call| call.contains("::")), "{trace:#?}");
 
-    let refused = scene.gateway.http().get("/v2/acme/traced/tags/list").send().expect(401);
-    let trace = collector.trace_of(&refused.header("x-request-id"));
+    scene.gateway.http().get("/v2/acme/traced/tags/list").send().expect(401);
+    let trace = collector.trace_of("tags-list", 401);
     let root = trace.iter().find(|span| span.parent().is_empty()).expect("a first one");
     assert_eq!((root.name(), root.text("portcullis.decision").as_str()), ("tags-list", "challenge"));
     assert!(!root.is_error() && !trace.iter().any(|span| span.name() == "forward"), "{trace:#?}");
@@ -122,29 +122,29 @@ fn a_trace_from_a_listed_network_goes_on_and_is_handed_on() {
     let house = House::open(traced(Gateway::before(&upstream.url()), &collector, 0.0, true));
     let repository = house.acme("traced");
     repository.push("1.0", &Manifest::image(1, 1000));
-    let pull = |parent: &str| {
+    let pull = |parent: &str, id: &str| {
         let pull = repository.request(http::Method::GET, "manifests/1.0").header("traceparent", parent);
-        let answer = pull.header("tracestate", "vendor=1").send().expect(200);
-        (answer, handed_on(&upstream).pop().expect("it was asked"))
+        pull.header("tracestate", "vendor=1").header("x-request-id", id).send().expect(200);
+        (access_line(&house, "request.id", id), handed_on(&upstream).pop().expect("it was asked"))
     };
-    let (answer, sent) = pull(PARENT);
-    let trace = collector.trace_of(&answer.header("x-request-id"));
+    let (line, sent) = pull(PARENT, "first");
+    assert_eq!(line["trace.id"], TRACE);
+    let trace = collector.trace_of("manifest-pull", 200);
     let root = trace.iter().find(|span| span.name() == "manifest-pull").expect("the request's own");
     assert_eq!((root.trace(), root.parent(), root.field("traceState")), (TRACE, SPAN, "vendor=1"));
     let below = trace.iter().find(|span| span.name() == "upstream").expect("it was asked");
     assert_eq!(sent.header("traceparent"), format!("00-{TRACE}-{}-01", below.id()));
     assert_eq!(sent.header("tracestate"), "vendor=1");
-    assert_eq!(access_line(&house, &answer.header("x-request-id"))["trace.id"], TRACE);
 
     // Who says that it is not recorded is believed, too: it passes as it came.
     let unrecorded = PARENT.replace("-01", "-00");
-    let (answer, sent) = pull(&unrecorded);
+    let (line, sent) = pull(&unrecorded, "second");
     assert_eq!((sent.header("traceparent"), sent.header("tracestate")), (unrecorded.as_str(), "vendor=1"));
-    assert_eq!(access_line(&house, &answer.header("x-request-id"))["trace.id"], TRACE);
+    assert_eq!(line["trace.id"], TRACE);
     // What makes no sense is nothing.
-    let (answer, sent) = pull("00-nonsense");
+    let (line, sent) = pull("00-nonsense", "third");
     assert_eq!((sent.header("traceparent"), sent.header("tracestate")), ("", ""));
-    assert_eq!(access_line(&house, &answer.header("x-request-id"))["trace.id"], Value::Null);
+    assert_eq!(line["trace.id"], Value::Null);
     assert!(collector.spans().iter().all(|span| span.trace() == TRACE), "{:#?}", collector.spans());
 }
 
@@ -156,8 +156,8 @@ fn a_trace_from_anybody_else_is_not_taken() {
     let repository = house.acme("traced");
     repository.push("1.0", &Manifest::image(1, 1000));
     let pull = repository.request(http::Method::GET, "manifests/1.0").header("traceparent", PARENT);
-    let answer = pull.header("tracestate", "vendor=1").send().expect(200);
-    let trace = collector.trace_of(&answer.header("x-request-id"));
+    pull.header("tracestate", "vendor=1").send().expect(200);
+    let trace = collector.trace_of("manifest-pull", 200);
     let root = trace.iter().find(|span| span.name() == "manifest-pull").expect("the request's own");
     assert!(root.trace() != TRACE && root.parent().is_empty() && root.field("traceState").is_empty(), "{root:?}");
     let sent = handed_on(&upstream).pop().expect("it was asked");
@@ -173,11 +173,11 @@ fn without_a_collector_there_is_no_trace_and_a_trusted_one_passes() {
         House::open(Gateway::before(&upstream.url()).set("log.trusted_networks", networks).set("log.format", "json"));
     let repository = house.acme("traced");
     repository.push("1.0", &Manifest::image(1, 1000));
-    let answer = repository.manifest("1.0").expect(200);
+    let pull = |id: &str| repository.request(http::Method::GET, "manifests/1.0").header("x-request-id", id);
+    pull("untraced").send().expect(200);
     assert!(upstream.seen().iter().all(|seen| seen.header("traceparent").is_empty()));
-    assert_eq!(access_line(&house, &answer.header("x-request-id"))["trace.id"], Value::Null);
-    let pull = repository.request(http::Method::GET, "manifests/1.0").header("traceparent", PARENT);
-    pull.send().expect(200);
+    assert_eq!(access_line(&house, "request.id", "untraced")["trace.id"], Value::Null);
+    pull("traced").header("traceparent", PARENT).send().expect(200);
     assert_eq!(handed_on(&upstream).pop().expect("it was asked").header("traceparent"), PARENT);
 }
 
@@ -229,10 +229,9 @@ fn what_still_waits_is_sent_before_the_end_with_the_collectors_own_header() {
         let file = headers.to_string_lossy().into_owned();
         traced(builder, &collector, 1.0, false).set("traces.headers_file", file).set("log.level", "trace")
     });
-    let answer = scene.gateway.http().get("/v2/").send().expect(401);
+    scene.gateway.http().get("/v2/").send().expect(401);
     scene.gateway.stop();
-    let trace = collector.trace_of(&answer.header("x-request-id"));
-    assert!(trace.iter().any(|span| span.name() == "ping"), "{trace:#?}");
+    assert!(collector.spans().iter().any(|span| span.name() == "ping"), "{:#?}", collector.spans());
     for export in collector.exports() {
         assert_eq!((export.method.as_str(), export.target.as_str()), ("POST", "/v1/traces"));
         assert_eq!(export.header("x-collector-key"), "the-key-of-the-collector");

@@ -16,7 +16,7 @@ impl Gateway {
     /// The secrets in what was told: those that have the form of one, and those in files of this gateway's.
     pub fn secrets_in(&self, what: &str, text: &str) -> Vec<Found> {
         let mut found = by_form(text);
-        found.extend(by_value(text, &self.secret_files()));
+        found.extend(by_value(text, &self.secret_values()));
         found.iter().map(|found| format!("{what}: {found}")).collect()
     }
 
@@ -30,12 +30,16 @@ impl Gateway {
         self.tells_secrets
     }
 
-    /// The master key, and the files that the configuration names for passwords and headers.
-    fn secret_files(&self) -> Vec<Vec<u8>> {
-        let mut files = vec![self.data_dir().join("master.key")];
+    /// The master key, and what stands in the files that the configuration names for passwords and headers.
+    fn secret_values(&self) -> Vec<Vec<u8>> {
+        let mut files = Vec::new();
         files_with_secrets(self.document.as_item(), &mut files);
-        let contents = files.iter().filter_map(|file| std::fs::read(file).ok());
-        contents.map(|bytes| bytes.strip_suffix(b"\n").unwrap_or(&bytes).to_vec()).collect()
+        let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+        let texts = texts.collect::<Vec<_>>();
+        // A header's name is none of it.
+        let lines = texts.iter().flat_map(|text| text.lines());
+        let values = lines.map(|line| line.split_once(": ").map_or(line, |(_, value)| value).as_bytes().to_vec());
+        values.chain(std::fs::read(self.data_dir().join("master.key"))).collect()
     }
 }
 
