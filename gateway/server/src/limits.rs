@@ -113,8 +113,10 @@ pub struct Line<'a> {
     pub name: Name,
     /// Whose it is.
     pub of: Of<'a>,
-    /// How much it lets through.
+    /// How much it lets through. What was taken of another rate does not count: a limit that is changed begins anew.
     pub rate: Rate,
+    /// How much of that this node gives out.
+    pub in_force: Rate,
     /// What is asked of it.
     pub ask: Ask,
     /// The level afterwards, once it was asked.
@@ -130,7 +132,7 @@ impl<'a> Lines<'a> {
     pub fn add(&mut self, name: Name, of: Of<'a>, rate: Option<Rate>, ask: Ask) {
         let Some(rate) = rate else { return };
         if let Some(place) = self.0.iter_mut().find(|place| place.is_none()) {
-            *place = Some(Line { name, of, rate, ask, level: 0 });
+            *place = Some(Line { name, of, rate, in_force: rate, ask, level: 0 });
         }
     }
 
@@ -185,10 +187,10 @@ impl Limits {
         let mut over = None;
         let mut taken: usize = 0;
         for line in lines.iter_mut() {
-            line.rate = line.rate.share(nodes);
-            let (keys, key) = self.place(line.name, line.of);
+            line.in_force = line.rate.share(nodes);
+            let (keys, key) = self.place(line);
             let asked = keys.update(key, now, |state| {
-                let level = line.rate.ask(state.0.saturating_sub(now), line.ask)?;
+                let level = line.in_force.ask(state.0.saturating_sub(now), line.ask)?;
                 state.0 = now.saturating_add(level);
                 Ok(level)
             });
@@ -203,8 +205,8 @@ impl Limits {
         }
         let Some(over) = over else { return Ok(()) };
         for line in lines.iter().take(taken) {
-            let (keys, key) = self.place(line.name, line.of);
-            keys.update(key, now, |state| state.0 = state.0.saturating_sub(line.rate.cost(line.ask.take)));
+            let (keys, key) = self.place(line);
+            keys.update(key, now, |state| state.0 = state.0.saturating_sub(line.in_force.cost(line.ask.take)));
         }
         Err(over)
     }
@@ -230,11 +232,12 @@ impl Limits {
         Refusal::Limited(Box::new(limited))
     }
 
-    fn place(&self, name: Name, of: Of<'_>) -> (&Keys<PaidOff>, Key) {
-        match of {
-            Of::Address(address) => (&self.addresses, self.addresses.key(&(name, client_address(address)))),
-            Of::Robot(robot) => (&self.owners, self.owners.key(&(name, &robot.id))),
-            Of::Project(project) => (&self.owners, self.owners.key(&(name, &project.id))),
+    fn place(&self, line: &Line<'_>) -> (&Keys<PaidOff>, Key) {
+        let (name, rate) = (line.name, line.rate);
+        match line.of {
+            Of::Address(address) => (&self.addresses, self.addresses.key(&(name, rate, client_address(address)))),
+            Of::Robot(robot) => (&self.owners, self.owners.key(&(name, rate, &robot.id))),
+            Of::Project(project) => (&self.owners, self.owners.key(&(name, rate, &project.id))),
         }
     }
 

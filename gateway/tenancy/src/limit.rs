@@ -28,7 +28,7 @@ const MAX_PER_S: u64 = 31 * 86_400;
 const MAX_TIMES_A_SECOND: u64 = 100_000;
 
 /// What a rate is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Measure {
     /// Requests, pulls, pushes, failures.
     Times,
@@ -37,7 +37,7 @@ pub enum Measure {
 }
 
 /// So much in so much time, all of it at once if need be: `100/6h`, `20/s`, `1GiB/h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     amount: u64,
     per_s: u64,

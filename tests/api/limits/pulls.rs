@@ -5,7 +5,7 @@ use http::Method;
 use portcullis_tests::gateway::metric;
 use portcullis_tests::http::Response;
 use portcullis_tests::image::Manifest;
-use portcullis_tests::scene::Scene;
+use portcullis_tests::scene::{EFFECT, Scene, within};
 
 #[track_caller]
 fn left(answer: Response, limit: &str, remaining: &str) -> Response {
@@ -66,6 +66,11 @@ fn a_robot_has_its_own_and_one_that_is_refused_takes_nothing_of_its_projects() {
     limited(pusher.manifest("1.0"), "pulls-per-project");
     let head = pusher.request(Method::HEAD, "manifests/1.0").send().expect(200);
     assert_eq!(head.header("ratelimit-remaining"), "0;w=86400", "the project's is the nearer one: {head}");
+    scene.gateway.cli(&["limit", "set", "acme", "--pulls", "off"]);
+    within(EFFECT, || {
+        let head = pusher.request(Method::HEAD, "manifests/1.0").send().expect(200);
+        (head.header("ratelimit-remaining") == "2;w=86400").then_some(())
+    });
 }
 
 #[test]

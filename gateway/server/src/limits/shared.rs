@@ -126,7 +126,7 @@ impl Shared {
     pub(super) fn charge(self: &Arc<Self>, name: Name, of: Of<'_>, rate: Rate, amount: u64) -> bool {
         let Some(link) = self.link.load_full() else { return false };
         let Ok(place) = Arc::clone(&self.charges).try_acquire_owned() else { return false };
-        let (key, shared) = (self.key(name, of), Arc::clone(self));
+        let (key, shared) = (self.key(name, of, &rate), Arc::clone(self));
         self.control.spawn(async move {
             let _place = place;
             let mut call = shared.ask.prepare_invoke();
@@ -149,7 +149,7 @@ impl Shared {
         let mut call = self.ask.prepare_invoke();
         let mut count: usize = 0;
         for Line { name, of, rate, ask: Ask { need, take }, .. } in lines {
-            call.key(self.key(*name, *of));
+            call.key(self.key(*name, *of, rate));
             call.arg(rate.cost(*need).min(MOST)).arg(rate.cost(*take).min(MOST)).arg(rate.capacity().min(MOST));
             count = count.saturating_add(1);
         }
@@ -165,12 +165,12 @@ impl Shared {
         }
     }
 
-    fn key(&self, name: Name, of: Of<'_>) -> String {
+    fn key(&self, name: Name, of: Of<'_>, rate: &Rate) -> String {
         let (prefix, name) = (&self.prefix, name.as_str());
         match of {
-            Of::Address(address) => format!("{prefix}{name}:{}", client_address(address)),
-            Of::Robot(robot) => format!("{prefix}{name}:{}", robot.id.0),
-            Of::Project(project) => format!("{prefix}{name}:{}", project.id.0),
+            Of::Address(address) => format!("{prefix}{name}:{rate}:{}", client_address(address)),
+            Of::Robot(robot) => format!("{prefix}{name}:{rate}:{}", robot.id.0),
+            Of::Project(project) => format!("{prefix}{name}:{rate}:{}", project.id.0),
         }
     }
 
@@ -282,7 +282,9 @@ fn url(config: &SharedLimits) -> Zeroizing<String> {
         }
         RedisPlace::Unix(path) => {
             let who = if has_password { format!("&user={user}&pass={}", *password) } else { String::new() };
-            format!("redis+unix://{}?db={database}{who}", path.display())
+            // What has a meaning in a URL is encoded.
+            let path = path.display().to_string().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+            format!("redis+unix://{path}?db={database}{who}")
         }
     })
 }

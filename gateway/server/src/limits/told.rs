@@ -38,13 +38,13 @@ impl Limited {
     pub(super) fn by_rate(line: &Line<'_>, wait: u64) -> Self {
         let (whose, what) = (whose(line.of), what(line.name));
         let wait_s = seconds(wait);
-        let (amount, time) = (line.rate.quantity(), line.rate.time());
+        let (amount, time) = (line.in_force.quantity(), line.in_force.time());
         Self {
             name: line.name,
             message: format!("{whose} has had its {amount}{what} per {time}; try again in {wait_s} s"),
             wait_s,
-            policy: parameters(&line.rate, is_bytes(line.name)),
-            pulls: is_pulls(line.name).then(|| PullsLeft::of(&line.rate, 0)),
+            policy: parameters(&line.in_force, is_bytes(line.name)),
+            pulls: is_pulls(line.name).then(|| PullsLeft::of(&line.in_force, 0)),
         }
     }
 
@@ -102,7 +102,9 @@ impl PullsLeft {
     /// Of the limits on pulls that were asked, the one that is nearest to its end; none where none was.
     pub fn among(lines: &Lines<'_>) -> Option<Self> {
         let pulls = lines.iter().filter(|line| is_pulls(line.name));
-        pulls.map(|line| Self::of(&line.rate, line.rate.remaining(line.level))).min_by_key(|left| left.remaining)
+        pulls
+            .map(|line| Self::of(&line.in_force, line.in_force.remaining(line.level)))
+            .min_by_key(|left| left.remaining)
     }
 
     fn of(rate: &Rate, remaining: u64) -> Self {
