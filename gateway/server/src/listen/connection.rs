@@ -94,7 +94,9 @@ impl DataThread {
 
     async fn shake_hands(&self, tls: &TlsAcceptor, stream: TcpStream, settings: &Settings, guest: &Guest) {
         let (balancer, limits) = (&settings.config.server.balancer, &settings.config.limits);
-        let most = if balancer.forwards(guest.address) { usize::MAX } else { limits.handshakes_per_address };
+        // Many clients of a proxy that forwards share its handshakes and its connections.
+        let is_shared = balancer.forwards(guest.address);
+        let most = if is_shared { usize::MAX } else { limits.handshakes_per_address };
         let Some(place) = guest.crowd.handshake(most) else {
             return self.worker.app.crowd.metrics.refused(Refused::Handshakes);
         };
@@ -103,7 +105,8 @@ impl DataThread {
         drop(place);
         match made {
             Ok(Some(Ok(stream))) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                let stream = Cork::new(stream, Frames::new(limits.resets_per_connection));
+                let most = if is_shared { u32::MAX } else { limits.resets_per_connection };
+                let stream = Cork::new(stream, Frames::new(most));
                 let excess = stream.excess();
                 self.serve(stream, guest, Some(true)).await;
                 if let Some(excess) = excess.get() {
