@@ -38,8 +38,9 @@ fn judged(refusal: &Refusal, has_claimed: bool) -> Option<(Kind, String)> {
             Some((Kind::PolicyDenial, format!("policy {} of {of}: {}", refusal.policy, refusal.message)))
         }
         Refusal::Quota(message) => Some((Kind::QuotaDenial, message.clone())),
+        // What no policy can judge, where one would have to.
         Refusal::Protocol(error) => {
-            (error.code == ErrorCode::Denied).then(|| (Kind::AccessDenial, error.message.clone()))
+            (error.code == ErrorCode::Denied).then(|| (Kind::PolicyDenial, error.message.clone()))
         }
         Refusal::Framing(_)
         | Refusal::Range { .. }
