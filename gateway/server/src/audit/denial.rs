@@ -44,8 +44,9 @@ fn judged(refusal: &Refusal, has_claimed: bool) -> Option<(Kind, String)> {
             Some((Kind::LimitDenial, format!("{}: {}", limited.name().as_str(), limited.message())))
         }
         Refusal::Quota(message) => Some((Kind::QuotaDenial, message.clone())),
+        // What no policy can judge, where one would have to.
         Refusal::Protocol(error) => {
-            (error.code == ErrorCode::Denied).then(|| (Kind::AccessDenial, error.message.clone()))
+            (error.code == ErrorCode::Denied).then(|| (Kind::PolicyDenial, error.message.clone()))
         }
         Refusal::Framing(_)
         | Refusal::Range { .. }
