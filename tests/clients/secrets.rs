@@ -56,7 +56,7 @@ fn a_clients_whole_session_leaves_no_secret_behind_and_one_that_is_planted_is_fo
         });
         assert_eq!(root.text("portcullis.decision"), "challenge");
         let log = world.gateway.log();
-        for sign in ["manifest-push", "\"TRACE\"", "h2::", "hyper::", "rustls::", "\"operation\":\"token\""] {
+        for sign in ["manifest-push", "\"TRACE\"", "h2::", "rustls::", "sqlx::", "\"operation\":\"token\""] {
             assert!(log.contains(sign), "{sign} is not in the log");
         }
         let told = world.told();

@@ -21,10 +21,11 @@ static PAIR: LazyLock<(String, String)> = LazyLock::new(|| {
 fn disk(path: &Path) -> io::Result<Vec<u8>> {
     let name = path.file_name().unwrap().to_str().unwrap();
     match name {
-        "fullchain.pem" | "upstream-ca.pem" | "redis-ca.pem" => Ok(PAIR.0.clone().into()),
+        "fullchain.pem" | "upstream-ca.pem" | "redis-ca.pem" | "collector-ca.pem" => Ok(PAIR.0.clone().into()),
         "key.pem" => Ok(PAIR.1.clone().into()),
         "other-key.pem" => Ok(rcgen::KeyPair::generate().unwrap().serialize_pem().into()),
         "upstream-password" | "store-password" | "redis-password" => Ok(b"s3cret pass\r\n".to_vec()),
+        "collector-headers" => Ok(b"x-key: s3cret pass\n".to_vec()),
         "two-lines" => Ok(b"one\ntwo\n".to_vec()),
         "empty" => Ok(b"\n".to_vec()),
         _ => Err(io::ErrorKind::NotFound.into()),
@@ -176,6 +177,14 @@ fn words_and_lists_of_the_wrong_kind_are_refused() {
         ("log", "trusted_networks = [\"10.0.0.1/8\"]", "write 10.0.0.0/8"),
         ("log", "trusted_networks = [10]", "must hold strings only, not 10"),
         ("log", "trusted_networks = 10", "must be an array of strings, not 10"),
+        ("traces", "endpoint = \"collector:4318\"", "no scheme"),
+        ("traces", "sample_ratio = 1.5", "must be a part from 0 (none) to 1 (all), not"),
+        ("traces", "sample_ratio = \"all\"", "must be a part from 0 (none) to 1 (all), not"),
+        ("traces", "sample_ratio = -0.1", "must be a part from 0 (none) to 1 (all), not"),
+        ("traces", "headers_file = \"two-lines\"", "must hold headers"),
+        ("traces", "headers_file = \"missing\"", "cannot read"),
+        ("traces", "ca_file = \"empty\"", "holds no certificate"),
+        ("traces", "service_name = \"\"", "must be a word"),
         ("management", "listen = \"unix:\"", "must be a path"),
         ("management", "listen = \"unix:/x\\u0000\"", "must be a path"),
         ("management", "listen = \"9090\"", "no address with a port"),
@@ -306,15 +315,30 @@ fn files_that_cannot_be_used_are_refused() {
 #[test]
 fn secrets_come_from_files_without_the_end_of_line_and_are_never_printed() {
     let text = with(
-        "auth = { kind = \"bearer\", username = \"u\", password_file = \"upstream-password\" }\n[store]\nurl = \"postgres://p@db/p\"\npassword_file = \"store-password\"\n",
+        "auth = { kind = \"bearer\", username = \"u\", password_file = \"upstream-password\" }\n[store]\nurl = \"postgres://p@db/p\"\npassword_file = \"store-password\"\n[traces]\nheaders_file = \"collector-headers\"\n",
     );
     let config = check(&text).unwrap();
     let UpstreamAuth::Bearer { password, realm_hosts, .. } = &config.upstream.auth else { panic!("bearer") };
     assert_eq!(**password, "s3cret pass");
     assert_eq!(realm_hosts, &["127.0.0.1:5000"]);
     assert_eq!(*config.store.url, "postgres://p@db/p?password=s3cret+pass");
+    assert_eq!(*config.traces.headers[0].1, *"s3cret pass");
     let printed = format!("{config:?}");
     assert!(!printed.contains("s3cret"), "{printed}");
+}
+
+#[test]
+fn how_many_requests_are_traced_is_a_part_of_the_whole() {
+    for (written, part) in [("0", 0), ("1", 1_000_000), ("0.0", 0), ("1.0", 1_000_000), ("0.25", 250_000)] {
+        let config = check(&with(&format!("[traces]\nsample_ratio = {written}\n"))).unwrap();
+        assert_eq!(config.traces.sample_of_million, part, "{written}");
+    }
+    let contradiction = with("[traces]\nendpoint = \"http://127.0.0.1:4318\"\nca_file = \"collector-ca.pem\"\n");
+    assert_refused(
+        &contradiction,
+        "portcullis.toml:9: traces.ca_file: contradicts traces.endpoint",
+        "leave ca_file out",
+    );
 }
 
 #[test]
