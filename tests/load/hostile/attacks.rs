@@ -2,7 +2,9 @@
 
 use super::ground::Target;
 use portcullis_tests::frames::{GREETING, WHOLE, frame, head, kind};
+use portcullis_tests::raw::Approach;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -175,7 +177,7 @@ async fn rapid_resets(target: Arc<Target>) -> u64 {
     kept(&target, 4, move |target| {
         let streams = Arc::clone(&counted);
         async move {
-            let approach = portcullis_tests::raw::Approach { h2: true, ..target.attacker.clone() };
+            let approach = Approach { h2: true, ..target.attacker.clone() };
             let Ok(mut stream) = approach.secure(&target.http).await else { return };
             let block = head("GET", &target.http.authority(), "/v2/acme/app/manifests/1.0", &[]);
             let mut bytes = GREETING.to_vec();
@@ -201,7 +203,7 @@ async fn rapid_resets(target: Arc<Target>) -> u64 {
 async fn header_bombs(target: Arc<Target>) -> u64 {
     at_rate(&target, 40.0, |target, number| async move {
         let h2 = number % 2 == 0;
-        let approach = portcullis_tests::raw::Approach { h2, ..target.attacker.clone() };
+        let approach = Approach { h2, ..target.attacker.clone() };
         let Ok(mut stream) = approach.secure(&target.http).await else { return };
         let bomb = if h2 {
             // One entry of the table, named ten thousand times.
@@ -251,20 +253,18 @@ async fn exchange(target: &Target, line: &str, authorization: Option<&str>) {
 
 /// Each connection is said to come from another address, and goes at once.
 async fn many_addresses(target: Arc<Target>) -> u64 {
-    // A few at once, so that the attacker's tasks cost little.
-    at_rate(&target, 400.0, |target, number| async move {
-        for part in 0..10 {
-            let one = u32::try_from((number * 10 + part) % 10_000).unwrap_or(0);
-            let address = std::net::Ipv4Addr::from(0xcb00_0000 + one);
-            let approach = target
-                .balancer
-                .clone()
-                .saying(format!("PROXY TCP4 {address} 127.0.0.1 {} 443\r\n", 1024 + one % 50_000));
-            drop(approach.connect(target.http.address()).await);
+    // Some together, so that the attacker's own tasks cost little.
+    const TOGETHER: u64 = 10;
+    let made = at_rate(&target, 400.0, |target, number| async move {
+        for part in 0..TOGETHER {
+            let one = u32::try_from((number * TOGETHER + part) % 10_000).unwrap_or(0);
+            // Balancers enough that none of them runs out of ports.
+            let balancer = Ipv4Addr::new(127, 9, u8::try_from(one % 200).unwrap_or(0), 1);
+            let header = format!("PROXY TCP4 {} 127.0.0.1 4711 443\r\n", Ipv4Addr::from(0xcb00_0000 + one));
+            drop(Approach::from(balancer).saying(header).connect(target.http.address()).await);
         }
-    })
-    .await
-        * 10
+    });
+    made.await * TOGETHER
 }
 
 async fn crumbs(target: Arc<Target>) -> u64 {
