@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// How many mutations of a corpus are tried.
-const MUTATIONS: usize = 2_000;
+const MUTATIONS: usize = 10_000;
 /// The least that a corpus has.
 const SEEDS: usize = 20;
 

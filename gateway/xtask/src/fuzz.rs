@@ -71,8 +71,8 @@ fn fuzz(root: &Path, name: &str, seconds: u64) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(root).args(["fuzz", "run", "--fuzz-dir"]).arg(&directory);
     cargo.arg("--target-dir").arg(own.join("build"));
-    // Sanitizers want a nightly compiler, and look for what safe code cannot do.
-    cargo.args(["--sanitizer", "none", "--features", "libfuzzer"]);
+    // Sanitizers want a nightly compiler, and look for what safe code cannot do. And what is tried is what is shipped.
+    cargo.args(["--sanitizer", "none", "--no-cfg-fuzzing", "--codegen-units", "16", "--features", "libfuzzer"]);
     if name != CONFIGURATION {
         cargo.arg("--no-default-features");
     }
