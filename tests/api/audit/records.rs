@@ -170,7 +170,7 @@ fn denials_and_failed_logins_leave_records_and_first_challenges_do_not() {
     let denied = within(SOON, || found(&scene.gateway, &["--kind", "policy-denial"]).pop());
     says(&denied, json!({"actor": "acme+owner", "repository": "acme/app", "project": "acme", "reference": "1.0"}));
     assert!(
-        denied["reason"].as_str().is_some_and(|why| why.starts_with("policy image-limits of the project: ")),
+        denied["reason"].as_str().is_some_and(|why| why.starts_with("policy image-limits of the project (sha256:")),
         "{denied:#}"
     );
 
