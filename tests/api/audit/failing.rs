@@ -10,8 +10,13 @@ use serde_json::{Value, json};
 const AWAY: &str = "ALTER TABLE audit RENAME TO audit_away;";
 const BACK: &str = "ALTER TABLE audit_away RENAME TO audit;";
 
+/// What readiness says, once the upstream has been looked at.
+#[track_caller]
 fn ready(gateway: &Gateway) -> Value {
-    gateway.management().get("/readyz").send().expect(200).json()
+    within(SOON, || {
+        let answer = gateway.management().get("/readyz").send();
+        (answer.status == 200).then(|| answer.json())
+    })
 }
 
 #[test]

@@ -89,6 +89,5 @@ fn a_checkpoint_that_nobody_signed_is_refused() {
     std::fs::write(&file, text.replace("\"count\":4", "\"count\":3")).expect("the test's own directory");
     broken(&gateway, &["--checkpoint", file.to_str().expect("a path")], "was not signed by this deployment");
     std::fs::write(&file, "nonsense\n").expect("the test's own directory");
-    let file = file.to_str().expect("a path");
-    gateway.command(&["audit", "verify", "--checkpoint", file]).fails().says(&["line 1"]);
+    gateway.command(&["audit", "verify", "--checkpoint", file.to_str().expect("a path")]).fails().says(&["line 1"]);
 }
