@@ -123,7 +123,9 @@ async fn slow_bodies(target: Arc<Target>) -> u64 {
 
 async fn slow_readers(target: Arc<Target>) -> u64 {
     kept(&target, 40, |target| async move {
-        let Ok(mut stream) = target.attacker.secure(&target.http).await else { return };
+        // With windows of the usual size the kernels alone would take in some ten megabytes each: work for nobody.
+        let approach = Approach { window: Some(16 * 1024), ..target.attacker.clone() };
+        let Ok(mut stream) = approach.secure(&target.http).await else { return };
         let pull = target.head(&format!("GET /v2/acme/app/blobs/{}", target.blob), "\r\n");
         if stream.write_all(pull.as_bytes()).await.is_err() {
             return;
