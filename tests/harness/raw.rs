@@ -33,6 +33,8 @@ pub struct Approach {
     pub first: Vec<u8>,
     /// Whether HTTP/2 is agreed on in the handshake.
     pub h2: bool,
+    /// How much the kernel takes in before it is read; the kernel's choice where there is none.
+    pub window: Option<u32>,
 }
 
 /// A connection with TLS, for those who have many at once.
@@ -55,6 +57,9 @@ impl Approach {
         use tokio::io::AsyncWriteExt as _;
         let any = if to.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         let socket = if to.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+        if let Some(window) = self.window {
+            socket.set_recv_buffer_size(window)?;
+        }
         socket.bind(SocketAddr::new(self.from.unwrap_or(any), 0))?;
         let mut stream = socket.connect(to).await?;
         stream.set_nodelay(true)?;

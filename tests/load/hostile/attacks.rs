@@ -35,7 +35,7 @@ pub(super) const ALL: &[Attack] = &[
     Attack { name: "bombs of headers", make: |target| Box::pin(header_bombs(target)) },
     Attack { name: "guessed logins", make: |target| Box::pin(guessed_logins(target)) },
     Attack { name: "a flood at the token endpoint", make: |target| Box::pin(token_flood(target)) },
-    Attack { name: "ten thousand addresses", make: |target| Box::pin(many_addresses(target)) },
+    Attack { name: "thousands of addresses", make: |target| Box::pin(many_addresses(target)) },
     Attack { name: "bodies in chunks of one byte", make: |target| Box::pin(crumbs(target)) },
     Attack { name: "uploads that are never finished", make: |target| Box::pin(abandoned_uploads(target)) },
 ];
@@ -123,7 +123,9 @@ async fn slow_bodies(target: Arc<Target>) -> u64 {
 
 async fn slow_readers(target: Arc<Target>) -> u64 {
     kept(&target, 40, |target| async move {
-        let Ok(mut stream) = target.attacker.secure(&target.http).await else { return };
+        // With windows of the usual size the kernels alone would take in some ten megabytes each: work for nobody.
+        let approach = Approach { window: Some(16 * 1024), ..target.attacker.clone() };
+        let Ok(mut stream) = approach.secure(&target.http).await else { return };
         let pull = target.head(&format!("GET /v2/acme/app/blobs/{}", target.blob), "\r\n");
         if stream.write_all(pull.as_bytes()).await.is_err() {
             return;
@@ -251,11 +253,11 @@ async fn exchange(target: &Target, line: &str, authorization: Option<&str>) {
     }
 }
 
-/// Each connection is said to come from another address, and goes at once.
+/// Each connection is said to come from another address, of ten thousand, and goes at once.
 async fn many_addresses(target: Arc<Target>) -> u64 {
     // Some together, so that the attacker's own tasks cost little.
     const TOGETHER: u64 = 10;
-    let made = at_rate(&target, 400.0, |target, number| async move {
+    let made = at_rate(&target, 200.0, |target, number| async move {
         for part in 0..TOGETHER {
             let one = u32::try_from((number * TOGETHER + part) % 10_000).unwrap_or(0);
             // Balancers enough that none of them runs out of ports.

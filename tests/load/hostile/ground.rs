@@ -52,7 +52,7 @@ impl Ground {
         let scene = Scene::with(|builder| {
             // Limits as a house on the internet has them, and deadlines that pass within the test.
             let builder = builder.set("limits.head_timeout_s", 2).set("limits.connections_per_address", 100);
-            let builder = builder.set("limits.handshakes_per_address", 20).set("upstream.idle_timeout_s", 3);
+            let builder = builder.set("limits.handshakes_per_address", 50).set("upstream.idle_timeout_s", 3);
             let builder = builder.set("limits.requests_under_way_per_address", 64);
             let builder = builder.set("server.proxy_protocol", true).set("server.trusted_proxies", "127.9.0.0/16");
             builder.set("tokens.life_s", 3600).set("log.level", "error").set("upstream.unread_timeout_s", 3)
