@@ -163,7 +163,7 @@ fn stages_upstream_store_and_logins_are_measured() {
     assert_eq!(moved("portcullis_tokens_verified_total", ""), 1.0);
     assert_eq!(moved("portcullis_tokens_remembered_total", ""), 1.0);
     assert!(
-        metric(&after, "portcullis_store_call_duration_seconds_count", "call=\"key::generation\"") > 0.0,
+        metric(&after, "portcullis_store_call_duration_seconds_count", "call=\"ledger::manifest::add\"") > 0.0,
         "{after}"
     );
     assert_eq!(metric(&after, "portcullis_store_call_failures_total", ""), 0.0);

@@ -22,10 +22,17 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = true, id = "limits", args = ["requests", "pulls", "pushes", "bytes", "uploads"])]
 pub(super) struct Set {
     /// A project, or a robot as PROJECT+ROBOT
     owner: String,
+    #[command(flatten)]
+    limits: Wanted,
+}
+
+/// At least one of them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Wanted {
     /// Requests: such as 500/10s, off, or default for what the configuration says
     #[arg(long, value_name = "RATE", value_parser = times)]
     requests: Option<Setting<Rate>>,
@@ -217,11 +224,11 @@ fn told(change: &Change) -> String {
 async fn set(wanted: &Set, session: &Session) -> Result<Answer, Failure> {
     let mut owner = Owner::find(&wanted.owner, session).await?;
     let change = Change {
-        requests: wanted.requests,
-        pulls: wanted.pulls,
-        pushes: wanted.pushes,
-        bytes: wanted.bytes,
-        uploads: wanted.uploads,
+        requests: wanted.limits.requests,
+        pulls: wanted.limits.pulls,
+        pushes: wanted.limits.pushes,
+        bytes: wanted.limits.bytes,
+        uploads: wanted.limits.uploads,
     };
     let noted = Session::note(Kind::LimitSet).reference(&owner.name()).because(&told(&change));
     match &mut owner {

@@ -281,7 +281,9 @@ fn url(config: &SharedLimits) -> Zeroizing<String> {
             format!("{scheme}://{who}{host}:{port}/{database}")
         }
         RedisPlace::Unix(path) => {
-            let who = if has_password { format!("&user={user}&pass={}", *password) } else { String::new() };
+            // An empty user is one, too: nobody's.
+            let user = if user.is_empty() { user } else { format!("&user={user}") };
+            let who = if has_password { format!("{user}&pass={}", *password) } else { String::new() };
             // What has a meaning in a URL is encoded.
             let path = path.display().to_string().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
             format!("redis+unix://{path}?db={database}{who}")
