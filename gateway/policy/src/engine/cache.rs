@@ -2,7 +2,8 @@
 //! elsewhere. The buffer that was verified is the buffer that is loaded, never the file read again.
 
 use super::native::Trusted;
-use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign, verify};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key, Tag};
 use portcullis_oci::Digest;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -62,10 +63,12 @@ impl CompileCache {
     pub(super) fn load(&self, component: &[u8], compatibility: u64) -> Option<Trusted> {
         let name = file_name(component, compatibility);
         let file = File::open(self.directory.join(&name)).ok()?;
-        let mut buffer = Vec::new();
-        file.take(MAX_FILE_BYTES).read_to_end(&mut buffer).ok()?;
+        let length = file.metadata().ok()?.len().min(MAX_FILE_BYTES);
+        // One piece: a buffer that grows is copied, and there are megabytes of it.
+        let mut buffer = Vec::with_capacity(usize::try_from(length).ok()?);
+        file.take(length).read_to_end(&mut buffer).ok()?;
         let (tag, code) = buffer.split_at_checked(TAG)?;
-        verify(&self.key, &authenticated(&name, code), tag).ok()?;
+        verify_slices_are_equal(self.tag(&name, code).as_ref(), tag).ok()?;
         Some(Trusted::from_verified(buffer, TAG))
     }
 
@@ -78,11 +81,20 @@ impl CompileCache {
         Trusted::from_compiler(code)
     }
 
+    /// It covers the name too, so that no file can stand in for another.
+    fn tag(&self, name: &str, code: &[u8]) -> Tag {
+        let mut context = Context::with_key(&self.key);
+        context.update(name.as_bytes());
+        context.update(&[0]);
+        context.update(code);
+        context.sign()
+    }
+
     /// A whole file appears under its name, or none does.
     fn write(&self, name: &str, code: &[u8]) -> io::Result<()> {
         let serial = self.written.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.directory.join(format!("{name}.{}-{serial}.new", std::process::id()));
-        let tag = sign(&self.key, &authenticated(name, code));
+        let tag = self.tag(name, code);
         let written =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).and_then(|mut file| {
                 file.write_all(tag.as_ref())?;
@@ -120,13 +132,4 @@ impl CompileCache {
 /// The file's name holds everything that the code depends on.
 fn file_name(component: &[u8], compatibility: u64) -> String {
     format!("{}-{compatibility:016x}", Digest::sha256(component).encoded())
-}
-
-/// What the tag covers: the name too, so that no file can stand in for another.
-fn authenticated(name: &str, code: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(name.len().saturating_add(code.len()).saturating_add(1));
-    bytes.extend_from_slice(name.as_bytes());
-    bytes.push(0);
-    bytes.extend_from_slice(code);
-    bytes
 }
