@@ -61,9 +61,20 @@ const UNITS: &[&str] = &[
 const INTERFACE: &[&str] = &["test", "--workspace", "--test", "api", "--locked", "--no-fail-fast"];
 const AROUND: &[&str] =
     &["test", "--workspace", "--test", "clients", "--test", "policies", "--test", "load", "--locked", "--no-fail-fast"];
-/// What of it the store has a part in.
-const AROUND_STORE: &[&str] =
-    &["test", "--workspace", "--test", "clients", "--test", "load", "--locked", "--no-fail-fast"];
+/// What of it the store has a part in: attacks do not get that far.
+const AROUND_STORE: &[&str] = &[
+    "test",
+    "--workspace",
+    "--test",
+    "clients",
+    "--test",
+    "load",
+    "--locked",
+    "--no-fail-fast",
+    "--",
+    "--skip",
+    "hostile::",
+];
 
 /// Runs everything; `all` includes what takes long. The first failure ends it.
 pub fn test(all: bool) -> Result<()> {
@@ -103,7 +114,10 @@ fn cargo(root: &Path, words: &[&str], store: &str, all: bool) -> Result<()> {
         cargo.env("RUST_TEST_THREADS", cores.saturating_mul(2).to_string());
     }
     if all && words.first() == Some(&"test") && !words.contains(&"--doc") {
-        cargo.args(["--", "--include-ignored"]);
+        if !words.contains(&"--") {
+            cargo.arg("--");
+        }
+        cargo.arg("--include-ignored");
     }
     call(&mut cargo)
 }
