@@ -14,7 +14,8 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Body {
     content: Content,
     meter: Option<Meter>,
-    _held: Option<Box<dyn Send>>,
+    /// Dropped once the last piece is handed out: a client that does not take it must not keep a place for ever.
+    held: Option<Box<dyn Send>>,
 }
 
 enum Content {
@@ -26,17 +27,17 @@ enum Content {
 impl Body {
     /// No bytes.
     pub fn empty() -> Self {
-        Self { content: Content::Empty, meter: None, _held: None }
+        Self { content: Content::Empty, meter: None, held: None }
     }
 
     /// These bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self { content: Content::Full(bytes.into()), meter: None, _held: None }
+        Self { content: Content::Full(bytes.into()), meter: None, held: None }
     }
 
     /// What the upstream sends.
     pub fn relay(relay: Relay) -> Self {
-        Self { content: Content::Relay(Box::new(relay)), meter: None, _held: None }
+        Self { content: Content::Relay(Box::new(relay)), meter: None, held: None }
     }
 
     /// How many bytes of our own it has; none for what the upstream sends.
@@ -54,10 +55,15 @@ impl Body {
         self
     }
 
-    /// Drops `held` when the body has ended or was given up.
+    /// Drops `held` when the last piece was handed out, or the body was given up or taken away from a client that does not read.
     #[must_use]
-    pub fn until_end(self, held: Box<dyn Send>) -> Self {
-        Self { _held: Some(held), ..self }
+    pub fn until_end(mut self, held: Box<dyn Send>) -> Self {
+        match &mut self.content {
+            Content::Relay(relay) if !relay.is_end_stream() => relay.hold(held),
+            Content::Full(bytes) if !bytes.is_empty() => self.held = Some(held),
+            Content::Empty | Content::Full(_) | Content::Relay(_) => {}
+        }
+        self
     }
 }
 
@@ -77,6 +83,9 @@ impl HttpBody for Body {
             }
             Content::Relay(relay) => Pin::new(relay.as_mut()).poll_frame(cx),
         };
+        if matches!(this.content, Content::Empty) {
+            this.held = None;
+        }
         if let Some(meter) = &mut this.meter {
             match &polled {
                 Poll::Ready(Some(Ok(frame))) => meter.sent(frame.data_ref().map_or(0, Bytes::len)),

@@ -15,7 +15,7 @@ pub use logins::Attempt;
 pub use metrics::LimitMetrics;
 pub use shared::{Shared, probe};
 pub use tab::Tab;
-pub use told::{Limited, PullsLeft};
+pub use told::{Limited, PullsLeft, tell_address_is_busy};
 pub use uploads::Place;
 
 use crate::config;

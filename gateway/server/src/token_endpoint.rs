@@ -6,6 +6,7 @@ use crate::app::random;
 use crate::body::Body;
 use crate::limits::Attempt;
 use crate::pipeline::Visit;
+use crate::pipeline::admit;
 use crate::pipeline::identify::{WRONG_CREDENTIALS, living_projects, login, project_name};
 use crate::pipeline::receive::Endpoint;
 use crate::pipeline::respond::{self, Refusal};
@@ -173,6 +174,7 @@ async fn issue(visit: &Visit, request: Request, meter: &mut Meter) -> Result<Res
     let identity = identity?;
     if let Some((robot, _)) = &identity {
         meter.robot(robot);
+        admit::admit_login(visit, robot).await?;
     }
     if identity.is_none() && (request.is_post || request.scopes.is_empty()) {
         return Err(Refusal::Login("log in with a robot's user name and token".to_owned()));
@@ -204,8 +206,7 @@ async fn identify(visit: &Visit, request: &Request) -> Result<Identity, Refusal>
                 // A right one is never made to wait: whose it is is only known afterwards.
                 Err(message) => {
                     let rules = &visit.settings.config.limits.rates.logins;
-                    app.limits.may_try(rules, Attempt::Refresh, visit.peer)?;
-                    app.limits.login_failed(rules, Attempt::Refresh, visit.peer);
+                    app.limits.login_failed(rules, Attempt::Refresh, visit.peer)?;
                     Err(Refusal::Login(message.to_owned()))
                 }
             }

@@ -135,6 +135,11 @@ impl Rate {
         if ask.need > 0 && over > 0 { Err(over) } else { Ok(level.saturating_add(self.cost(ask.take))) }
     }
 
+    /// Whether what is taken may raise the level beyond the capacity: bytes are charged after they have flowed.
+    pub fn has_debt(&self) -> bool {
+        self.measure == Measure::Bytes
+    }
+
     /// How much more fits at a level.
     pub fn remaining(&self, level: u64) -> u64 {
         let free = self.capacity().saturating_sub(level);

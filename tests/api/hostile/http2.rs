@@ -55,6 +55,22 @@ fn a_client_that_resets_stream_after_stream_is_told_to_calm_down() {
     within(Duration::from_secs(20), || (cut(&scene, "resets") == 1.0).then_some(()));
 }
 
+/// It says that it takes no bytes, and never does: what it was answered must not keep a place for ever.
+#[test]
+fn answers_that_nobody_takes_keep_no_place() {
+    let scene = Scene::with(|builder| builder.set("limits.requests_under_way_per_address", 3));
+    let mut raw = Raw::connect_h2(&scene.gateway.http());
+    raw.send([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])].concat());
+    let block = head("GET", scene.gateway.authority(), "/v2/", &[]);
+    for stream in (1..=15).step_by(2) {
+        raw.send(frame(kind::HEADERS, WHOLE, stream, &block));
+        let answer = std::iter::from_fn(|| raw.frame()).find(|frame| frame.kind == kind::HEADERS);
+        assert_eq!(answer.map(|frame| frame.stream), Some(stream), "it is answered");
+    }
+    assert_eq!(metric(&scene.gateway.metrics(), "portcullis_shed_total", "reason=\"address\""), 0.0);
+    scene.gateway.http().get("/v2/").send().expect(401);
+}
+
 /// h2 itself keeps few streams that were reset before it came to them.
 #[test]
 fn a_burst_of_resets_ends_the_connection_and_leaves_nothing_under_way() {

@@ -72,13 +72,12 @@ impl Limits {
             self.metrics.shared_up.set(i64::from(shared.is_up()));
             self.metrics.nodes.set(i64::try_from(shared.nodes()).unwrap_or(i64::MAX));
         }
-        let (addresses, accounts, familiar) = self.logins.counts(now);
+        let (addresses, accounts) = self.logins.counts(now);
         for (kind, count) in [
             ("address", self.addresses.count(now)),
             ("owner", self.owners.count(now)),
             ("login-address", addresses),
             ("login-account", accounts),
-            ("login-familiar", familiar),
         ] {
             self.metrics.keys.get_or_create(&KindLabel { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }

@@ -130,7 +130,7 @@ impl Shared {
         self.control.spawn(async move {
             let _place = place;
             let mut call = shared.ask.prepare_invoke();
-            call.key(key).arg(0).arg(rate.cost(amount).min(MOST)).arg(rate.capacity().min(MOST));
+            call.key(key).arg(0).arg(rate.cost(amount).min(MOST)).arg(rate.capacity().min(MOST)).arg(highest(&rate));
             let mut connection = link.connection.clone();
             let charged = timeout(shared.timeout, call.invoke_async::<Vec<u64>>(&mut connection)).await;
             let charged = charged.map_err(|_| SharedError::Late(shared.timeout)).and_then(|answer| Ok(answer?));
@@ -150,7 +150,8 @@ impl Shared {
         let mut count: usize = 0;
         for Line { name, of, rate, ask: Ask { need, take }, .. } in lines {
             call.key(self.key(*name, *of, rate));
-            call.arg(rate.cost(*need).min(MOST)).arg(rate.cost(*take).min(MOST)).arg(rate.capacity().min(MOST));
+            call.arg(rate.cost(*need).min(MOST)).arg(rate.cost(*take).min(MOST));
+            call.arg(rate.capacity().min(MOST)).arg(highest(rate));
             count = count.saturating_add(1);
         }
         let mut connection = link.connection.clone();
@@ -265,6 +266,11 @@ fn client(config: &SharedLimits) -> Result<Client, SharedError> {
         }
         _ => Client::open(url.as_str())?,
     })
+}
+
+/// The highest level that there can be: what is counted fits or is refused, bytes may leave a debt.
+fn highest(rate: &Rate) -> u64 {
+    if rate.has_debt() { MOST } else { rate.capacity().min(MOST) }
 }
 
 /// As the client library reads it; with the password.

@@ -98,6 +98,14 @@ impl Limited {
     }
 }
 
+/// An address has all the requests under way that it may have.
+pub fn tell_address_is_busy(most: usize, headers: &mut HeaderMap) {
+    const NAME: &str = "requests-under-way-per-address";
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(1));
+    put(headers, POLICY, format!("\"{NAME}\";q={most};qu=\"concurrent-requests\""));
+    put(headers, STATE, format!("\"{NAME}\";r=0;t=1"));
+}
+
 impl PullsLeft {
     /// Of the limits on pulls that were asked, the one that is nearest to its end; none where none was.
     pub fn among(lines: &Lines<'_>) -> Option<Self> {

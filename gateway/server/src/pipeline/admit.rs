@@ -7,6 +7,7 @@ use super::respond::Refusal;
 use super::settle::Meter;
 use crate::limits::{Limits, Lines, Name, Of, Place, PullsLeft, Tab};
 use portcullis_oci::Operation;
+use portcullis_tenancy::Robot;
 use portcullis_tenancy::limit::{Ask, Rate};
 use std::sync::Arc;
 
@@ -43,6 +44,14 @@ pub async fn admit_address(visit: &Visit) -> Result<(), Refusal> {
     let mut lines = Lines::default();
     let rate = visit.settings.config.limits.rates.requests_per_address;
     lines.add(Name::RequestsPerAddress, Of::Address(visit.peer), rate, Ask::ONE);
+    visit.worker.app.limits.ask(&mut lines).await
+}
+
+/// Asks a robot's limit on requests about a login: it is the dearest of them.
+pub async fn admit_login(visit: &Visit, robot: &Robot) -> Result<(), Refusal> {
+    let mut lines = Lines::default();
+    let rate = robot.limits.requests.over(visit.settings.config.limits.rates.requests_per_robot);
+    lines.add(Name::RequestsPerRobot, Of::Robot(robot), rate, Ask::ONE);
     visit.worker.app.limits.ask(&mut lines).await
 }
 

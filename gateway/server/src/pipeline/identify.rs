@@ -146,7 +146,7 @@ pub async fn identify(visit: &Visit, operation: &Operation, now: Timestamp) -> R
 pub const WRONG_CREDENTIALS: &str = "user name or token is wrong, disabled, expired, or not allowed from this address; ask your project's admin for a robot";
 
 /// Checks a robot's credentials. `None` is a refusal; unknown names cost the same as known ones. Whoever has failed too often
-/// has to wait, and nothing is looked up for him.
+/// has to wait until he may fail again; the right secret is taken at any time.
 pub async fn login(
     app: &App,
     username: &str,
@@ -156,11 +156,9 @@ pub async fn login(
 ) -> Result<Option<(Arc<Robot>, Box<str>)>, Refusal> {
     let (settings, attempt) = (app.settings.load(), Attempt::password(username));
     let rules = &settings.config.limits.rates.logins;
-    app.limits.may_try(rules, attempt, peer)?;
     let found = check_secret(app, username, password, peer, now).await?;
-    match &found {
-        Some(_) => app.limits.login_succeeded(attempt, peer),
-        None => app.limits.login_failed(rules, attempt, peer),
+    if found.is_none() {
+        app.limits.login_failed(rules, attempt, peer)?;
     }
     Ok(found)
 }

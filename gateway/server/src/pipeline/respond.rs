@@ -6,7 +6,7 @@ use super::receive::host;
 use super::settle::Meter;
 use crate::body::Body;
 use crate::crowd::Shed;
-use crate::limits::{Limited, PullsLeft};
+use crate::limits::{self, Limited, PullsLeft};
 use crate::tag_lock::LockError;
 use crate::upstream::UpstreamError;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
@@ -205,7 +205,7 @@ fn explain(visit: &Visit, refusal: Refusal, headers: &mut HeaderMap) -> Protocol
             ProtocolError::new(ErrorCode::Unavailable, message).with_status(StatusCode::SERVICE_UNAVAILABLE)
         }
         Refusal::Shed(Shed::Address) => {
-            retry_later(headers, 1);
+            limits::tell_address_is_busy(visit.settings.config.limits.requests_under_way_per_address, headers);
             let message =
                 "your address has as many requests under way here as one address may have; let some end first";
             ProtocolError::new(ErrorCode::TooManyRequests, message)

@@ -40,6 +40,8 @@ struct Source {
     given: Option<Instant>,
     /// What is left of the patience with the client.
     patience: Patience,
+    /// Dropped when all was read, or is taken away.
+    held: Option<Box<dyn Send>>,
 }
 
 impl Relay {
@@ -53,7 +55,8 @@ impl Relay {
     ) -> Self {
         let ended = is_head || incoming.is_end_stream();
         let patience = Patience::new(timeouts.unread, timeouts.slowest);
-        let mut source = Source { incoming: Some(incoming), lease: Some(lease), request, given: None, patience };
+        let mut source =
+            Source { incoming: Some(incoming), lease: Some(lease), request, given: None, patience, held: None };
         if ended {
             source.give_back();
         }
@@ -68,6 +71,11 @@ impl Relay {
             self.check().map_err(|error| UpstreamError::Odd(error.to_string()))?;
         }
         Ok(self)
+    }
+
+    /// Drops `held` when all was read, or the client has lost its connection to the upstream.
+    pub fn hold(&mut self, held: Box<dyn Send>) {
+        locked(&self.source).held = Some(held);
     }
 
     /// All bytes were read: were they the digest's?
@@ -127,7 +135,13 @@ impl Relay {
 }
 
 impl Source {
+    fn let_go(&mut self) {
+        self.lease = None;
+        self.held = None;
+    }
+
     fn give_back(&mut self) {
+        self.held = None;
         if let Some(lease) = self.lease.take()
             && self.request.as_ref().is_none_or(|request| request.is_complete())
         {
@@ -155,6 +169,7 @@ async fn take_from_slow(source: Weak<Mutex<Source>>) {
         if wait.is_zero() {
             source.incoming = None;
             source.lease = None;
+            source.held = None;
             return;
         }
     }
@@ -167,7 +182,7 @@ fn locked(source: &Mutex<Source>) -> MutexGuard<'_, Source> {
 impl Drop for Relay {
     fn drop(&mut self) {
         // The watch may hold the other end of the `Arc` at this moment.
-        locked(&self.source).lease = None;
+        locked(&self.source).let_go();
     }
 }
 
@@ -184,7 +199,7 @@ impl Body for Relay {
             Ok(given) => given,
             Err(error) => {
                 this.ended = true;
-                locked(&this.source).lease = None;
+                locked(&this.source).let_go();
                 return Poll::Ready(Some(Err(error)));
             }
         };

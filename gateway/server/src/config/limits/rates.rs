@@ -55,7 +55,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Rates> {
     let pushes_per_project = rate(section, "pushes_per_project", times, None);
     let bytes_per_robot = rate(section, "bytes_per_robot", Measure::Bytes, None);
     let bytes_per_project = rate(section, "bytes_per_project", Measure::Bytes, None);
-    let uploads_per_address = uploads(section, "uploads_per_address", 256);
+    let uploads_per_address = uploads(section, "uploads_per_address", 128);
     let uploads_per_project = uploads(section, "uploads_per_project", 512);
     let logins = Logins {
         per_address: rate(section, "login_failures_per_address", times, Some("100/10min")),
