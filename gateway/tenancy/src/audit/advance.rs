@@ -70,7 +70,7 @@ fn check(keys: &AuditKeys, node: &str, head: Option<&Head>, known: Option<(u64, 
 }
 
 /// Forgets a chain's records from before a time; a signed checkpoint stays as the base of those that follow. Returns how many
-/// went.
+/// went; none where somebody else is at it.
 pub async fn forget(
     store: &dyn Store,
     keys: &AuditKeys,
@@ -90,14 +90,22 @@ pub async fn forget(
             if entry.record.at >= before {
                 break 'pages;
             }
-            verifier.take(entry)?;
+            if let Err(fault) = verifier.take(entry) {
+                // Somebody else may have forgotten it meanwhile.
+                let now = store.audit_head(&head.node).await?;
+                return if now.is_some_and(|now| now.base != head.base) { Ok(0) } else { Err(fault.into()) };
+            }
         }
     }
     if verifier.count() == begun {
         return Ok(0);
     }
     let base = keys.checkpoint(&head.node, verifier.count(), verifier.link(), now, true);
-    store.set_audit_base(&base).await?;
+    match store.set_audit_base(head.base.as_ref(), &base).await {
+        // Whoever was faster forgets them.
+        Err(StoreError::Changed) => return Ok(0),
+        set => set?,
+    }
     let mut gone = 0_u64;
     loop {
         match store.forget_records(&head.node, base.count, BATCH).await? {
