@@ -28,6 +28,8 @@ pub struct Keeper {
     exported: u64,
     signed: u64,
     signed_at: Option<Instant>,
+    /// A checkpoint that is not in the export yet.
+    unexported: Option<String>,
     looked_at: Option<Instant>,
     forgot_at: Option<Instant>,
 }
@@ -81,6 +83,7 @@ impl Keeper {
             exported: export::read_position(data_dir, export_file, node),
             signed: last.map_or(0, |checkpoint| checkpoint.count),
             signed_at: None,
+            unexported: None,
             looked_at: None,
             forgot_at: None,
         }
@@ -89,8 +92,11 @@ impl Keeper {
     async fn step(&mut self, app: &App, is_end: bool) -> Result<(), KeepError> {
         write(app, is_end).await?;
         self.chain(app).await?;
-        self.export(app).await?;
-        self.sign(app, is_end).await?;
+        // An export that fails keeps nothing from being signed.
+        let exported = self.export(app).await;
+        let signed = self.sign(app, is_end).await;
+        exported.and(signed)?;
+        self.export_checkpoint(app).await?;
         if !is_end && is_due(&mut self.looked_at, ORPHANED) {
             adopt(app).await?;
         }
@@ -142,16 +148,25 @@ impl Keeper {
         let audit = Arc::clone(&app.audit);
         let checkpoint = audit.keys.checkpoint(&head.node, head.count, head.link, Timestamp::now(), false);
         let line = checkpoint.to_json();
-        self.signed = head.count;
-        self.signed_at = Some(Instant::now());
-        // Where the log goes elsewhere, this is kept elsewhere.
-        tracing::info!(checkpoint = %line, "the audit chain was signed");
+        let count = head.count;
         let path = export::checkpoint_path(&audit.data_dir);
         in_background(path, move |_| export::write_checkpoint(&audit.data_dir, &checkpoint)).await?;
-        match settings.config.audit.export_file.clone() {
-            Some(file) => append(file, line + "\n").await,
-            None => Ok(()),
+        // Where the log goes elsewhere, this is kept elsewhere.
+        tracing::info!(checkpoint = %line, "the audit chain was signed");
+        self.signed = count;
+        self.signed_at = Some(Instant::now());
+        self.unexported = Some(line);
+        Ok(())
+    }
+
+    /// The last checkpoint follows the records that it is about.
+    async fn export_checkpoint(&mut self, app: &App) -> Result<(), KeepError> {
+        let file = app.settings.load().config.audit.export_file.clone();
+        if let (Some(file), Some(line)) = (file, &self.unexported) {
+            append(file, format!("{line}\n")).await?;
         }
+        self.unexported = None;
+        Ok(())
     }
 }
 
