@@ -130,6 +130,7 @@ fn readiness(shared: &Shared) -> (bool, serde_json::Value) {
 
 async fn metrics(State(shared): State<Shared>) -> Response {
     shared.app.limits.measure();
+    shared.app.audit.measure();
     let telemetry = &shared.app.telemetry;
     telemetry.store_up.set(i64::from(!shared.app.store.is_stale()));
     telemetry.ready.set(i64::from(readiness(&shared).0));

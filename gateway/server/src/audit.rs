@@ -101,6 +101,11 @@ impl Audit {
         !lost && !self.is_failing.load(Ordering::Relaxed)
     }
 
+    /// Brings what is only told when it is asked for among the metrics up to date.
+    pub fn measure(&self) {
+        self.metrics.whole(self.is_whole());
+    }
+
     fn lost(&self, records: u64) {
         let mut lost_at = locked(&self.lost_at);
         if lost_at.is_none_or(|at| at.elapsed() > REMEMBER_LOSS) {

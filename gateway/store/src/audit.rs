@@ -178,10 +178,13 @@ pub(crate) async fn search(store: &SqlStore, search: &Search) -> Result<Vec<Entr
     store.all(find.bind(i64::from(search.limit)), read).await
 }
 
-pub(crate) async fn set_base(store: &SqlStore, base: &Checkpoint) -> Result<()> {
+pub(crate) async fn set_base(store: &SqlStore, former: Option<&Checkpoint>, base: &Checkpoint) -> Result<()> {
     let mut write = store.write().await?;
-    let set = query("UPDATE audit_chain SET base = $2 WHERE node = $1").bind(&*base.node).bind(base.to_json());
-    write.must(set).await?;
+    let set = query("UPDATE audit_chain SET base = $2 WHERE node = $1 AND COALESCE(base, '') = $3");
+    let set = set.bind(&*base.node).bind(base.to_json()).bind(former.map(Checkpoint::to_json).unwrap_or_default());
+    if write.execute(set).await? == 0 {
+        return Err(StoreError::Changed);
+    }
     write.commit().await
 }
 

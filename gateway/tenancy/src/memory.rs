@@ -418,7 +418,7 @@ impl Store for MemoryStore {
     async fn search_records(&self, _: &Search) -> Result<Vec<Entry>> {
         unasked("search_records")
     }
-    async fn set_audit_base(&self, _: &Checkpoint) -> Result<()> {
+    async fn set_audit_base(&self, _: Option<&Checkpoint>, _: &Checkpoint) -> Result<()> {
         unasked("set_audit_base")
     }
     async fn forget_records(&self, _: &str, _: u64, _: u32) -> Result<u64> {

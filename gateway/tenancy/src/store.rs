@@ -322,8 +322,8 @@ pub trait Store: Send + Sync {
     async fn chained_records(&self, node: &str, after: u64, limit: u32) -> Result<Vec<Entry>>;
     /// Records that are looked for, waiting ones included, the newest first.
     async fn search_records(&self, search: &Search) -> Result<Vec<Entry>>;
-    /// Lets a chain begin behind a checkpoint.
-    async fn set_audit_base(&self, base: &Checkpoint) -> Result<()>;
+    /// Lets a chain begin behind a checkpoint. `Changed`, and it does not, where it does not begin behind the former one any more.
+    async fn set_audit_base(&self, former: Option<&Checkpoint>, base: &Checkpoint) -> Result<()>;
     /// Forgets a chain's records up to a place, at most so many; returns how many went.
     async fn forget_records(&self, node: &str, up_to: u64, limit: u32) -> Result<u64>;
 }

@@ -55,11 +55,16 @@ fn last_written(file: &Path, node: &str) -> io::Result<Option<u64>> {
     }))
 }
 
-/// Appends lines. The file is opened anew each time, so that it may be moved away at any.
+/// Appends lines, or none of them. The file is opened anew each time, so that it may be moved away at any.
 pub(super) fn append(file: &Path, lines: &str) -> io::Result<()> {
     let mut open = OpenOptions::new().append(true).create(true).mode(0o600).open(file)?;
-    open.write_all(lines.as_bytes())?;
-    open.sync_data()
+    let before = open.metadata()?.len();
+    let written = open.write_all(lines.as_bytes()).and_then(|()| open.sync_data());
+    if written.is_err() {
+        // They are appended again, whole.
+        open.set_len(before)?;
+    }
+    written
 }
 
 /// Notes how far a node's export has got.

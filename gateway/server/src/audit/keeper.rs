@@ -1,5 +1,6 @@
 //! What keeps the trail: it writes down what waits, gives records their places, signs how far they have got, exports them, and
-//! forgets what is old. Where one of these fails, it is tried again half a second later, and readiness tells.
+//! forgets what is old. Where one of these fails, it is tried again half a second later (what is about other nodes a minute later),
+//! and readiness tells.
 
 use super::{Audit, export, locked};
 use crate::app::App;
@@ -17,6 +18,8 @@ const BATCH: usize = 500;
 /// After how long another node's waiting records are this one's business: that one is gone.
 const ORPHANED: Duration = Duration::from_secs(60);
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
+/// After how long it is tried again where it failed.
+const FORGET_AGAIN: Duration = Duration::from_secs(60);
 /// How long the last records may take at the end.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -28,8 +31,14 @@ pub struct Keeper {
     exported: u64,
     signed: u64,
     signed_at: Option<Instant>,
+    /// A checkpoint that is not in the export yet.
+    unexported: Option<String>,
     looked_at: Option<Instant>,
+    /// Why records of nodes that are gone have no places, where that failed the last time.
+    unadopted: Option<Box<str>>,
     forgot_at: Option<Instant>,
+    /// Why old records were not forgotten, where that failed the last time.
+    unforgotten: Option<Box<str>>,
 }
 
 /// Why the trail does not go on.
@@ -41,6 +50,9 @@ enum KeepError {
     Store(#[from] StoreError),
     #[error("{path}: {error}", path = path.display())]
     File { path: PathBuf, error: io::Error },
+    /// It failed before, and was not tried again yet.
+    #[error("{0}")]
+    Earlier(Box<str>),
 }
 
 /// Runs until it is aborted.
@@ -81,23 +93,33 @@ impl Keeper {
             exported: export::read_position(data_dir, export_file, node),
             signed: last.map_or(0, |checkpoint| checkpoint.count),
             signed_at: None,
+            unexported: None,
             looked_at: None,
+            unadopted: None,
             forgot_at: None,
+            unforgotten: None,
         }
     }
 
     async fn step(&mut self, app: &App, is_end: bool) -> Result<(), KeepError> {
         write(app, is_end).await?;
         self.chain(app).await?;
-        self.export(app).await?;
-        self.sign(app, is_end).await?;
+        // An export that fails keeps nothing from being signed.
+        let exported = self.export(app).await;
+        let signed = self.sign(app, is_end).await;
+        exported.and(signed)?;
+        self.export_checkpoint(app).await?;
         if !is_end && is_due(&mut self.looked_at, ORPHANED) {
-            adopt(app).await?;
+            self.unadopted = adopt(app).await.err().map(|error| error.to_string().into());
         }
-        if !is_end && is_due(&mut self.forgot_at, FORGET_EVERY) {
-            forget_old(app).await?;
+        let every = if self.unforgotten.is_some() { FORGET_AGAIN } else { FORGET_EVERY };
+        if !is_end && is_due(&mut self.forgot_at, every) {
+            self.unforgotten = forget_old(app).await.err().map(|error| error.to_string().into());
         }
-        Ok(())
+        match self.unadopted.as_ref().or(self.unforgotten.as_ref()) {
+            Some(why) => Err(KeepError::Earlier(why.clone())),
+            None => Ok(()),
+        }
     }
 
     async fn chain(&mut self, app: &App) -> Result<(), KeepError> {
@@ -142,16 +164,25 @@ impl Keeper {
         let audit = Arc::clone(&app.audit);
         let checkpoint = audit.keys.checkpoint(&head.node, head.count, head.link, Timestamp::now(), false);
         let line = checkpoint.to_json();
-        self.signed = head.count;
-        self.signed_at = Some(Instant::now());
-        // Where the log goes elsewhere, this is kept elsewhere.
-        tracing::info!(checkpoint = %line, "the audit chain was signed");
+        let count = head.count;
         let path = export::checkpoint_path(&audit.data_dir);
         in_background(path, move |_| export::write_checkpoint(&audit.data_dir, &checkpoint)).await?;
-        match settings.config.audit.export_file.clone() {
-            Some(file) => append(file, line + "\n").await,
-            None => Ok(()),
+        // Where the log goes elsewhere, this is kept elsewhere.
+        tracing::info!(checkpoint = %line, "the audit chain was signed");
+        self.signed = count;
+        self.signed_at = Some(Instant::now());
+        self.unexported = Some(line);
+        Ok(())
+    }
+
+    /// The last checkpoint follows the records that it is about.
+    async fn export_checkpoint(&mut self, app: &App) -> Result<(), KeepError> {
+        let file = app.settings.load().config.audit.export_file.clone();
+        if let (Some(file), Some(line)) = (file, &self.unexported) {
+            append(file, format!("{line}\n")).await?;
         }
+        self.unexported = None;
+        Ok(())
     }
 }
 
@@ -196,17 +227,25 @@ async fn one_step(app: &App, node: Box<str>, known: Option<(u64, Link)>) -> Resu
     Ok((!chained.is_empty(), head))
 }
 
-/// Gives the records of nodes that are gone their places.
+/// Gives the records of nodes that are gone their places. One that fails stops none of the others.
 async fn adopt(app: &App) -> Result<(), KeepError> {
     let now = Timestamp::now();
     let before = now.checked_sub(ORPHANED).unwrap_or(now);
+    let mut done = Ok(());
     for node in app.store.run(move |store| async move { store.waiting_nodes(before).await }).await? {
-        while node != app.audit.node && one_step(app, node.clone(), None).await?.0 {}
+        if node != app.audit.node {
+            done = done.and(adopt_node(app, &node).await);
+        }
     }
+    done
+}
+
+async fn adopt_node(app: &App, node: &str) -> Result<(), KeepError> {
+    while one_step(app, node.into(), None).await?.0 {}
     Ok(())
 }
 
-/// Forgets what is older than `audit.keep_days`, in all chains.
+/// Forgets what is older than `audit.keep_days`, in all chains. One that fails stops none of the others.
 async fn forget_old(app: &App) -> Result<(), KeepError> {
     let days = app.settings.load().config.audit.keep_days;
     if days == 0 {
@@ -214,16 +253,18 @@ async fn forget_old(app: &App) -> Result<(), KeepError> {
     }
     let now = Timestamp::now();
     let before = now.checked_sub(Duration::from_secs(days.saturating_mul(86_400))).unwrap_or(Timestamp::MIN);
+    let mut done = Ok(());
     for (head, _) in app.store.run(|store| async move { store.audit_heads().await }).await? {
         let audit = Arc::clone(&app.audit);
         let forgetting =
             move |store: Arc<dyn Store>| async move { Ok(forget(&*store, &audit.keys, &head, before, now).await) };
-        let gone = app.store.run(forgetting).await??;
-        if gone > 0 {
-            tracing::info!(records = gone, "audit records older than audit.keep_days were forgotten");
+        match app.store.run(forgetting).await.map_err(KeepError::from).and_then(|gone| Ok(gone?)) {
+            Ok(0) => {}
+            Ok(gone) => tracing::info!(records = gone, "audit records older than audit.keep_days were forgotten"),
+            Err(error) => done = done.and(Err(error)),
         }
     }
-    Ok(())
+    done
 }
 
 async fn append(file: PathBuf, lines: String) -> Result<(), KeepError> {

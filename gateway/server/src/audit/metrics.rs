@@ -18,6 +18,7 @@ pub struct AuditMetrics {
     records: Family<KindLabel, Counter>,
     waiting: Gauge,
     lost: Counter,
+    whole: Gauge,
 }
 
 impl AuditMetrics {
@@ -27,6 +28,11 @@ impl AuditMetrics {
         registry.register("audit_records", help, self.records.clone());
         registry.register("audit_waiting", "Audit records in memory that wait to be written", self.waiting.clone());
         registry.register("audit_lost", "What should have been audited and was not", self.lost.clone());
+        registry.register("audit_whole", "1 while all that should be written down is", self.whole.clone());
+    }
+
+    pub(super) fn whole(&self, is_whole: bool) {
+        self.whole.set(i64::from(is_whole));
     }
 
     pub(super) fn chained(&self, entries: &[Entry]) {

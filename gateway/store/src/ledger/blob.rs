@@ -260,13 +260,18 @@ pub(crate) async fn remove(
 ) -> Result<u64> {
     let mut ledger = Ledger::open(store, project, true).await?;
     let unlink = query("DELETE FROM link WHERE project_id = $1 AND repository = $2 AND digest = $3");
-    ledger.write.execute(unlink.bind(&*project.0).bind(repository.as_str()).bind(digest.as_str())).await?;
+    let unlink = unlink.bind(&*project.0).bind(repository.as_str()).bind(digest.as_str());
+    let unlinked = ledger.write.execute(unlink).await?;
     let drop = query(
         "DELETE FROM blob WHERE project_id = $1 AND digest = $2 \
          AND NOT EXISTS (SELECT 1 FROM link WHERE link.project_id = $1 AND link.digest = $2) \
          RETURNING size, orphan_since, uncharged_at, unlinking_until",
     );
     let dropped = ledger.write.optional(drop.bind(&*project.0).bind(digest.as_str()), read).await?;
+    // What removes nothing leaves no record.
+    if unlinked == 0 && dropped.is_none() {
+        return Ok(0);
+    }
     let reclaimed = dropped.filter(|blob| blob.is_charged).map_or(0, |blob| blob.size);
     ledger.account.committed = ledger.account.committed.saturating_sub(reclaimed);
     ledger.commit().await?;

@@ -17,7 +17,10 @@ pub(crate) async fn remove(
     let remove = query("DELETE FROM tag WHERE project_id = $1 AND repository = $2 AND tag = $3 RETURNING digest");
     let remove = remove.bind(&*project.0).bind(repository.as_str()).bind(tag.as_str());
     let digest = write.optional(remove, |row| row::parse(row, "digest", Digest::parse)).await?;
-    write.commit().await?;
+    // What removes nothing leaves no record.
+    if digest.is_some() {
+        write.commit().await?;
+    }
     Ok(digest)
 }
 

@@ -390,8 +390,8 @@ impl Store for SqlStore {
     async fn search_records(&self, search: &Search) -> Result<Vec<Entry>> {
         within(audit::search(self, search)).await
     }
-    async fn set_audit_base(&self, base: &Checkpoint) -> Result<()> {
-        within(audit::set_base(self, base)).await
+    async fn set_audit_base(&self, former: Option<&Checkpoint>, base: &Checkpoint) -> Result<()> {
+        within(audit::set_base(self, former, base)).await
     }
     async fn forget_records(&self, node: &str, up_to: u64, limit: u32) -> Result<u64> {
         within(audit::forget(self, node, up_to, limit)).await

@@ -236,6 +236,12 @@ pub async fn old_records_are_forgotten_and_the_rest_still_verifies(nodes: Nodes)
     let head = chain_all(&*nodes.one, NODE).await.unwrap();
     assert_eq!(forget(&*nodes.one, &keys(), &head, at(0), at(9000)).await.unwrap(), 0);
     assert_eq!(forget(&*nodes.one, &keys(), &head, at(700), at(9000)).await.unwrap(), 700);
+    assert_eq!(forget(&*nodes.other, &keys(), &head, at(1000), at(9000)).await.unwrap(), 0, "somebody else was faster");
+    let turned_back = keys().checkpoint(NODE, 600, head.link, at(9000), true);
+    assert!(matches!(
+        nodes.other.set_audit_base(None, &turned_back).await,
+        Err(portcullis_tenancy::StoreError::Changed)
+    ));
     let head = nodes.other.audit_head(NODE).await.unwrap().unwrap();
     assert_eq!(head.base.as_ref().map(|base| base.count), Some(700));
     assert_eq!(verified(&*nodes.other, NODE).await.seen, 600);

@@ -42,7 +42,7 @@ pub async fn advance(
 ) -> Result<(Vec<Entry>, Option<Head>), AdvanceError> {
     for _ in 0..TRIES {
         let before = store.audit_head(node).await?;
-        check(keys, node, before.as_ref(), known)?;
+        check(store, keys, node, before.as_ref(), known).await?;
         let waiting = store.waiting_records(node, BATCH).await?;
         if waiting.is_empty() {
             return Ok((Vec::new(), before));
@@ -58,19 +58,60 @@ pub async fn advance(
     Err(StoreError::Changed.into())
 }
 
-fn check(keys: &AuditKeys, node: &str, head: Option<&Head>, known: Option<(u64, Link)>) -> Result<(), AdvanceError> {
+async fn check(
+    store: &dyn Store,
+    keys: &AuditKeys,
+    node: &str,
+    head: Option<&Head>,
+    known: Option<(u64, Link)>,
+) -> Result<(), AdvanceError> {
     let (count, link) = known.unwrap_or((0, Link::first(node)));
     let is_it = match head {
         None => count == 0,
         Some(head) if head.count == count => head.link == link && keys.witness().has_head(head),
-        Some(head) => head.count > count && keys.witness().has_head(head),
+        Some(head) if head.count < count || !keys.witness().has_head(head) => false,
+        Some(head) => known.is_none() || goes_on(store, keys, head, count, link).await?,
     };
     let known = count.max(head.map_or(0, |head| head.count));
     if is_it { Ok(()) } else { Err(AdvanceError::Broken { node: node.into(), known }) }
 }
 
+/// Whether a chain's records lead from where it was seen last, or from its base where that lies further on, to its head.
+async fn goes_on(
+    store: &dyn Store,
+    keys: &AuditKeys,
+    head: &Head,
+    mut count: u64,
+    mut link: Link,
+) -> Result<bool, StoreError> {
+    if let Some(base) = head.base.as_ref().filter(|base| base.count > count) {
+        if !base.is_base || base.node != head.node || !keys.witness().has_checkpoint(base) {
+            return Ok(false);
+        }
+        (count, link) = (base.count, base.link);
+    }
+    while count < head.count {
+        let page = store.chained_records(&head.node, count, BATCH).await?;
+        if page.is_empty() {
+            return Ok(false);
+        }
+        for entry in &page {
+            // What got its place after the head was read is not looked at.
+            if count == head.count {
+                break;
+            }
+            count = count.saturating_add(1);
+            if entry.sequence != Some(count) {
+                return Ok(false);
+            }
+            link = link.then(count, &entry.record);
+        }
+    }
+    Ok(count == head.count && link == head.link)
+}
+
 /// Forgets a chain's records from before a time; a signed checkpoint stays as the base of those that follow. Returns how many
-/// went.
+/// went; none where somebody else is at it.
 pub async fn forget(
     store: &dyn Store,
     keys: &AuditKeys,
@@ -90,14 +131,22 @@ pub async fn forget(
             if entry.record.at >= before {
                 break 'pages;
             }
-            verifier.take(entry)?;
+            if let Err(fault) = verifier.take(entry) {
+                // Somebody else may have forgotten it meanwhile.
+                let now = store.audit_head(&head.node).await?;
+                return if now.is_some_and(|now| now.base != head.base) { Ok(0) } else { Err(fault.into()) };
+            }
         }
     }
     if verifier.count() == begun {
         return Ok(0);
     }
     let base = keys.checkpoint(&head.node, verifier.count(), verifier.link(), now, true);
-    store.set_audit_base(&base).await?;
+    match store.set_audit_base(head.base.as_ref(), &base).await {
+        // Whoever was faster forgets them.
+        Err(StoreError::Changed) => return Ok(0),
+        set => set?,
+    }
     let mut gone = 0_u64;
     loop {
         match store.forget_records(&head.node, base.count, BATCH).await? {

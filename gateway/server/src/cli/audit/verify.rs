@@ -89,12 +89,7 @@ async fn store(
         let is_known = heads.iter().any(|(head, _)| head.node == checkpoint.node)
             || findings.faults.iter().any(|fault| fault.node == checkpoint.node);
         if !is_known && checkpoint.count > 0 {
-            let wrong = if witness.has_checkpoint(checkpoint) {
-                Wrong::Cut { of: checkpoint.count }
-            } else {
-                Wrong::Checkpoint
-            };
-            findings.faults.push(Fault { node: checkpoint.node.clone(), sequence: 1, record: None, wrong });
+            findings.faults.push(missed(checkpoint, witness));
         }
     }
     for (head, highest) in &heads {
@@ -110,6 +105,13 @@ async fn store(
     }
     bar.finish_and_clear();
     Ok(findings)
+}
+
+/// There is a checkpoint of a chain, and nothing else.
+fn missed(checkpoint: &Checkpoint, witness: &Witness) -> Fault {
+    let wrong =
+        if witness.has_checkpoint(checkpoint) { Wrong::Cut { of: checkpoint.count } } else { Wrong::Checkpoint };
+    Fault { node: checkpoint.node.clone(), sequence: 1, record: None, wrong }
 }
 
 /// One chain, page by page.
@@ -213,6 +215,19 @@ fn export(files: &[PathBuf], given: &[Checkpoint], witness: &Witness) -> Result<
         })?;
     }
     let mut findings = Findings::default();
+    for checkpoint in given.iter().filter(|one| one.count > 0) {
+        let part = parts.get(&checkpoint.node);
+        if part.is_some_and(|part| !part.entries.is_empty()) {
+            continue;
+        }
+        // The end of a part in which nothing happened is its checkpoint alone.
+        let is_behind = |one: &Checkpoint| one.count >= checkpoint.count && witness.has_checkpoint(one);
+        if witness.has_checkpoint(checkpoint) && part.is_some_and(|part| part.checkpoints.iter().any(is_behind)) {
+            findings.notes.push(format!("node {}: there is a checkpoint of it, and no record", checkpoint.node));
+        } else {
+            findings.faults.push(missed(checkpoint, witness));
+        }
+    }
     for (node, mut part) in parts {
         part.checkpoints.extend(given.iter().filter(|one| one.node == node).cloned());
         match part.verify(&node, witness, &mut findings.notes) {

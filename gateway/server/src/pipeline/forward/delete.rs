@@ -127,7 +127,10 @@ pub async fn blob(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Re
     }
     answer.whole().await?;
     let record = errand.seal(errand.note(Kind::BlobDelete).digest(digest.as_str()));
-    let bytes = store.remove_link(&errand.project.id, &errand.repository, digest, record).await?;
+    let bytes = store.remove_link(&errand.project.id, &errand.repository, digest, record.clone()).await?;
+    if !matches!(standing, Standing::Held { .. }) {
+        note_anyway(errand, record).await?;
+    }
     journal.finish(errand).await?;
     Ok(reclaimed(bytes))
 }
@@ -179,7 +182,9 @@ pub async fn tag(errand: &Errand, tag: &Tag, locks: Option<TagLocks>) -> Result<
 
 async fn delete_tag(errand: &Errand, tag: &Tag) -> Result<Response<Body>, Refusal> {
     if !exists(errand, tag).await? {
-        forget_tag(errand, tag, None).await?;
+        // A deletion that a crash cut off may have left it on record.
+        let record = errand.seal(errand.note(Kind::TagDelete).reference(tag.as_str()));
+        forget_tag(errand, tag, record).await?;
         return Err(unknown_manifest(&errand.repository, &Reference::Tag(tag.clone())).into());
     }
     let answer = errand.send(errand.call()).await?;
@@ -194,7 +199,9 @@ async fn delete_tag(errand: &Errand, tag: &Tag) -> Result<Response<Body>, Refusa
         _ => return Err(refusal(errand, answer).await),
     }
     let record = errand.seal(errand.note(Kind::TagDelete).reference(tag.as_str()));
-    forget_tag(errand, tag, Some(record)).await?;
+    if !forget_tag(errand, tag, record.clone()).await? {
+        note_anyway(errand, record).await?;
+    }
     Ok(accepted())
 }
 
@@ -249,18 +256,19 @@ fn put_throwaway(errand: &Errand, tag: &Tag, throwaway: &Throwaway) -> Call {
         .body(RequestBody::Full(throwaway.bytes.clone().into()))
 }
 
-async fn forget_tag(errand: &Errand, tag: &Tag, record: Option<Entry>) -> Result<(), Refusal> {
+/// Whether it was on record: what was not leaves none of its deletion.
+async fn forget_tag(errand: &Errand, tag: &Tag, record: Entry) -> Result<bool, Refusal> {
     let (project, repository, tag) = (errand.project.id.clone(), errand.repository.clone(), tag.clone());
     let store = &errand.visit.worker.app.store;
-    let forget = |store: Arc<dyn Store>| async move {
-        let store = match record {
-            Some(record) => store.audited(record),
-            None => store,
-        };
-        store.remove_tag(&project, &repository, &tag).await
-    };
-    store.run(forget).await?;
-    Ok(())
+    let forget =
+        move |store: Arc<dyn Store>| async move { store.audited(record).remove_tag(&project, &repository, &tag).await };
+    Ok(store.run(forget).await?.is_some())
+}
+
+/// Writes down what the upstream deleted and the store did not know of. A record that is there already stays one.
+async fn note_anyway(errand: &Errand, record: Entry) -> Result<(), Refusal> {
+    let store = &errand.visit.worker.app.store;
+    Ok(store.run(|store| async move { store.add_records(&[record]).await }).await?)
 }
 
 fn accepted() -> Response<Body> {
