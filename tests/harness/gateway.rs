@@ -116,7 +116,8 @@ impl Gateway {
         // All tests come from one address, and many share a gateway and fail to log in to it.
         set(&mut document, "limits.login_failures_per_address", "off".into());
         set(&mut document, "limits.login_failures_per_account", "off".into());
-        // And all of them come from one address.
+        // And many ask as fast as they can.
+        set(&mut document, "limits.requests_per_address", "off".into());
         set(&mut document, "limits.requests_under_way_per_address", 2000.into());
         let builder = Builder {
             document,

@@ -54,6 +54,10 @@ impl Ground {
             let builder = builder.set("limits.head_timeout_s", 2).set("limits.connections_per_address", 100);
             let builder = builder.set("limits.handshakes_per_address", 50).set("upstream.idle_timeout_s", 3);
             let builder = builder.set("limits.requests_under_way_per_address", 64);
+            // As they are by default.
+            let builder = builder.set("limits.requests_per_address", "6000/10s");
+            let builder = builder.set("limits.login_failures_per_address", "100/10min");
+            let builder = builder.set("limits.login_failures_per_account", "10/10min");
             let builder = builder.set("server.proxy_protocol", true).set("server.trusted_proxies", "127.9.0.0/16");
             builder.set("tokens.life_s", 3600).set("log.level", "error").set("upstream.unread_timeout_s", 3)
         });
