@@ -3,7 +3,7 @@
 //! An address is known as long as something of it is here, so that there are never more of them than connections and
 //! requests. It counts what is at once; how much in a time is no matter of this room.
 
-use crate::network::share_of;
+use portcullis_tenancy::limit::client_address;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -43,7 +43,7 @@ pub struct Address {
 enum Kind {
     Connection,
     Handshake,
-    /// Until its answer's body has ended.
+    /// Until the last piece of its answer was handed out.
     Request,
 }
 
@@ -78,7 +78,7 @@ pub enum Refused {
 impl Crowd {
     /// Somebody at this address.
     pub fn at(self: &Arc<Self>, address: IpAddr) -> Address {
-        let share = share_of(address);
+        let share = client_address(address);
         let mut addresses = self.locked();
         let tally = Arc::clone(addresses.entry(share).or_default());
         // Under the lock, so that it is not forgotten in between.

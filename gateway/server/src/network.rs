@@ -1,7 +1,7 @@
 //! Networks as people write them: `10.0.0.0/8`, or a single address.
 
 use ipnet::IpNet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// Reads a network in CIDR form; a bare address is a network of one. Bits beyond the prefix are refused: they show that
 /// something else was meant.
@@ -28,14 +28,6 @@ pub fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-/// Whom an address counts for where everybody has a share: itself, or the /64 that it lies in, all of which one client has.
-pub fn share_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,15 +42,6 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap().to_string(), network);
         }
-    }
-
-    #[test]
-    fn an_address_counts_for_itself_or_for_its_64() {
-        let share = |text: &str| share_of(text.parse().unwrap()).to_string();
-        assert_eq!(share("192.0.2.1"), "192.0.2.1");
-        assert_eq!(share("::ffff:192.0.2.1"), "192.0.2.1");
-        assert_eq!(share("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_ne!(share("2001:db8:1:3::1"), share("2001:db8:1:2::1"));
     }
 
     #[test]

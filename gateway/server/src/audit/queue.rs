@@ -2,8 +2,9 @@
 //! more there were. Nothing here grows without bound.
 
 use portcullis_tenancy::audit::{Entry, Kind, Note};
+use portcullis_tenancy::limit::client_address;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// How many of an address and kind stand for themselves before they are summed up.
@@ -41,7 +42,7 @@ impl Queue {
 
     /// The note, where it stands for itself; else it is summed up.
     pub fn tell(&mut self, note: Note, now: Instant) -> Option<Note> {
-        let own = (note.kind, note.address.map(network));
+        let own = (note.kind, note.address.map(client_address));
         let is_known = self.floods.contains_key(&own);
         let key = if is_known || self.floods.len() < MAX_FLOODS { own } else { (note.kind, None) };
         let flood = self.floods.entry(key).or_insert(Flood { since: now, length: FIRST_SUM, singles: 0, sum: None });
@@ -97,14 +98,6 @@ impl Queue {
     /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
-    }
-}
-
-/// Whose address it is: all of an IPv6 network of 64 bits is one client's.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
     }
 }
 

@@ -66,6 +66,15 @@ impl Model {
 }
 
 #[test]
+fn an_address_counts_for_itself_or_for_its_64() {
+    let share = |text: &str| client_address(text.parse().unwrap()).to_string();
+    assert_eq!(share("192.0.2.1"), "192.0.2.1");
+    assert_eq!(share("::ffff:192.0.2.1"), "192.0.2.1");
+    assert_eq!(share("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+    assert_ne!(share("2001:db8:1:3::1"), share("2001:db8:1:2::1"));
+}
+
+#[test]
 fn rates_are_read_and_written_in_one_spelling() {
     for (text, written, amount, per_s) in [
         ("100/6h", "100/6h", 100, 21_600),
