@@ -3,7 +3,7 @@
 use super::PublicUrl;
 use super::hint::shown;
 use super::reader::Section;
-use super::upstream::check_certificates;
+use super::upstream::certificates;
 use http::{HeaderName, HeaderValue};
 use std::fmt;
 use std::path::PathBuf;
@@ -71,7 +71,7 @@ pub(super) fn read(mut section: Section<'_>) -> Traces {
     let endpoint = section.string("endpoint", "http://127.0.0.1:4318", parse_endpoint);
     let ca_file = section.path("ca_file", "collector-ca.pem");
     if let Some(path) = &ca_file {
-        check_certificates(&section, path, "the collector");
+        certificates(&section, "ca_file", path, "the collector");
         if endpoint.as_ref().is_some_and(|endpoint| !endpoint.origin.https) {
             section.error("ca_file", "contradicts traces.endpoint, which is http: no certificate would be looked at; write an https:// url, or leave ca_file out");
         }

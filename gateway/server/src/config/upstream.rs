@@ -140,23 +140,23 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Upstream> {
 
 fn read_ca(section: &mut Section<'_>, url: Option<&PublicUrl>) -> Option<PathBuf> {
     let path = section.path("ca_file", "upstream-ca.pem")?;
-    check_certificates(section, &path, "the upstream");
+    certificates(section, "ca_file", &path, "the upstream");
     if url.is_some_and(|url| !url.https) {
         section.error("ca_file", "contradicts upstream.url, which is http: no certificate would be looked at; write an https:// url, or leave ca_file out");
     }
     Some(path)
 }
 
-/// Whether the file at `ca_file` holds a certificate.
-pub(super) fn check_certificates(section: &Section<'_>, path: &Path, whose: &str) {
-    if let Some(pem) = section.contents("ca_file", path, &format!("{whose}'s CA"))
-        && !CertificateDer::pem_slice_iter(&pem).any(|certificate| certificate.is_ok())
-    {
+/// What the file that a key names holds, which has to be a certificate at least.
+pub(super) fn certificates(section: &Section<'_>, key: &str, path: &Path, whose: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let pem = section.contents(key, path, &format!("{whose}'s CA"))?;
+    if !CertificateDer::pem_slice_iter(&pem).any(|certificate| certificate.is_ok()) {
         section.error(
-            "ca_file",
+            key,
             format!("{} holds no certificate; name a PEM file with the CA that signed {whose}'s", path.display()),
         );
     }
+    Some(pem)
 }
 
 fn read_auth(section: &mut Section<'_>, url: Option<&PublicUrl>) -> Option<UpstreamAuth> {

@@ -3,8 +3,7 @@
 use super::super::hint::shown;
 use super::super::origin::{host_address, parse_host};
 use super::super::reader::Section;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use super::super::upstream::certificates;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -93,13 +92,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<SharedLimits> {
 fn read_ca(section: &mut Section<'_>, place: Option<&RedisPlace>) -> Option<Vec<u8>> {
     const KEY: &str = "shared_ca_file";
     let path = section.path(KEY, "redis-ca.pem")?;
-    let pem = section.contents(KEY, &path, "the CA of limits.shared")?;
-    if !CertificateDer::pem_slice_iter(&pem).any(|certificate| certificate.is_ok()) {
-        section.error(
-            KEY,
-            format!("{} holds no certificate; name a PEM file with the CA that signed Redis'", path.display()),
-        );
-    }
+    let pem = certificates(section, KEY, &path, "the shared store")?;
     if place.is_some_and(|place| !matches!(place, RedisPlace::Tcp { tls: true, .. })) {
         section.error(KEY, "contradicts limits.shared, which speaks no TLS; write a rediss:// URL, or leave it out");
     }
