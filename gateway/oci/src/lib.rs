@@ -8,6 +8,7 @@ pub mod name;
 pub mod reference;
 pub mod route;
 pub mod scope;
+pub mod text;
 
 pub use digest::Digest;
 pub use error::{ErrorCode, ProtocolError};

@@ -1,24 +1,18 @@
 //! Text from guests, made fit to be shown: bounded, without control and bidirectional characters.
 
+use portcullis_oci::text::is_harmful;
+
 /// At most `limit` bytes of the text; what a terminal or a page could take for more than text becomes `\u{fffd}`.
 pub fn plain(text: &str, limit: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(limit));
     for character in text.chars() {
-        let character = if is_plain(character) { character } else { '\u{fffd}' };
+        let character = if is_harmful(character) { '\u{fffd}' } else { character };
         if shown.len().saturating_add(character.len_utf8()) > limit {
             break;
         }
         shown.push(character);
     }
     shown
-}
-
-fn is_plain(character: char) -> bool {
-    !character.is_control()
-        && !matches!(
-            character,
-            '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
-        )
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub use line::{Line, NoLine};
 pub use verify::{Fault, Verified, Verifier, Wrong, verify};
 
 use crate::{Random, Timestamp, random_id};
+use portcullis_oci::text::is_harmful;
 use std::net::IpAddr;
 
 /// Longest text of a record, in characters.
@@ -342,11 +343,7 @@ pub struct Search {
 
 /// Untrusted text as it may stand in a record: bounded, without control or bidirectional characters.
 pub fn clean(text: &str) -> Box<str> {
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let mut letters = text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c });
+    let mut letters = text.chars().map(|c| if is_harmful(c) { '\u{fffd}' } else { c });
     let mut cleaned: String = letters.by_ref().take(MAX_TEXT).collect();
     if letters.next().is_some() {
         cleaned.push('…');
