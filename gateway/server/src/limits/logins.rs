@@ -52,29 +52,25 @@ impl Limits {
     /// It failed, which is counted; or whoever failed has to wait, and is told so, which is not. What is right never comes here.
     pub fn login_failed(&self, rules: &config::Logins, attempt: Attempt<'_>, peer: IpAddr) -> Result<(), Refusal> {
         let (now, address, logins) = (self.now(), client_address(peer), &self.logins);
-        let by_address = rules.per_address.map(|rate| (rate, logins.addresses.key(&address)));
+        let (addresses, accounts) = (&logins.addresses, &logins.accounts);
+        let by_address =
+            rules.per_address.map(|rate| (Name::LoginFailuresPerAddress, addresses, addresses.key(&address), rate));
         let by_account = match attempt {
-            Attempt::Password { username } => rules.per_account.map(|rate| (rate, logins.accounts.key(&username))),
+            Attempt::Password { username } => {
+                rules.per_account.map(|rate| (Name::LoginFailuresPerAccount, accounts, accounts.key(&username), rate))
+            }
             Attempt::Refresh => None,
         };
-        if let Some((rate, key)) = by_address {
-            let wait = logins.addresses.get(key, now).wait(now);
+        let counted = [by_address, by_account];
+        for (name, keys, key, rate) in counted.iter().flatten() {
+            let wait = keys.get(*key, now).wait(now);
             if wait > 0 {
-                return Err(self.refused(Limited::by_failures(Name::LoginFailuresPerAddress, &rate, wait)));
-            }
-        }
-        if let Some((rate, key)) = by_account {
-            let wait = logins.accounts.get(key, now).wait(now);
-            if wait > 0 {
-                return Err(self.refused(Limited::by_failures(Name::LoginFailuresPerAccount, &rate, wait)));
+                return Err(self.refused(Limited::by_failures(*name, rate, wait)));
             }
         }
         self.metrics.login_failed(attempt);
-        if let Some((rate, key)) = by_address {
-            logins.addresses.update(key, now, |failures| failures.add(&rate, rules.longest_delay, now));
-        }
-        if let Some((rate, key)) = by_account {
-            logins.accounts.update(key, now, |failures| failures.add(&rate, rules.longest_delay, now));
+        for (_, keys, key, rate) in counted.iter().flatten() {
+            keys.update(*key, now, |failures| failures.add(rate, rules.longest_delay, now));
         }
         Ok(())
     }

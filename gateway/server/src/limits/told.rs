@@ -56,7 +56,7 @@ impl Limited {
                 whose(of)
             ),
             wait_s: UPLOAD_WAIT_S,
-            policy: format!("q={most};qu=\"concurrent-requests\""),
+            policy: at_once(most),
             pulls: None,
         }
     }
@@ -87,9 +87,7 @@ impl Limited {
     /// The refusal, with its headers.
     pub fn tell(&self, headers: &mut HeaderMap) -> ProtocolError {
         let name = self.name.as_str();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(self.wait_s));
-        put(headers, POLICY, format!("\"{name}\";{}", self.policy));
-        put(headers, STATE, format!("\"{name}\";r=0;t={}", self.wait_s));
+        nothing_left(headers, name, &self.policy, self.wait_s);
         if let Some(pulls) = self.pulls {
             pulls.show(headers);
         }
@@ -100,10 +98,14 @@ impl Limited {
 
 /// An address has all the requests under way that it may have.
 pub fn tell_address_is_busy(most: usize, headers: &mut HeaderMap) {
-    const NAME: &str = "requests-under-way-per-address";
-    headers.insert(header::RETRY_AFTER, HeaderValue::from(1));
-    put(headers, POLICY, format!("\"{NAME}\";q={most};qu=\"concurrent-requests\""));
-    put(headers, STATE, format!("\"{NAME}\";r=0;t=1"));
+    nothing_left(headers, "requests-under-way-per-address", &at_once(most), 1);
+}
+
+/// The limit of this name has nothing left for so many seconds.
+fn nothing_left(headers: &mut HeaderMap, name: &str, policy: &str, wait_s: u64) {
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
+    put(headers, POLICY, format!("\"{name}\";{policy}"));
+    put(headers, STATE, format!("\"{name}\";r=0;t={wait_s}"));
 }
 
 impl PullsLeft {
@@ -136,6 +138,11 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
 fn parameters(rate: &Rate, bytes: bool) -> String {
     let unit = if bytes { ";qu=\"content-bytes\"" } else { "" };
     format!("q={};w={}{unit}", rate.amount(), rate.per_s())
+}
+
+/// The same for how many there may be at once.
+fn at_once(most: impl std::fmt::Display) -> String {
+    format!("q={most};qu=\"concurrent-requests\"")
 }
 
 /// Whole seconds, never too few.
