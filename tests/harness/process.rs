@@ -15,6 +15,14 @@ use std::time::{Duration, Instant};
 /// How long anything may take to become ready before the test fails.
 pub const READY: Duration = Duration::from_secs(60);
 
+/// Memory that a process holds, in KiB.
+#[track_caller]
+pub fn resident_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it holds memory");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+}
+
 /// The signals that tests send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {

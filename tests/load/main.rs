@@ -1,7 +1,7 @@
 //! Policies under load: while they come, change, break and go, and beside those that are hard to bear. And the ledger under a load
 //! in whose midst the gateway is killed. And attacks, beside whoever behaves.
 //!
-//! What runs each time looks at counts and kinds alone. Times are compared in the long variants, as ratios within one run.
+//! Times are compared as ratios within one run alone: beside attacks each time, everything else in the long variants.
 
 mod attached;
 mod hostile;

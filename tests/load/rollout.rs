@@ -8,6 +8,7 @@ use portcullis_tests::gateway::Gateway;
 use portcullis_tests::guest;
 use portcullis_tests::http::{Credentials, Response};
 use portcullis_tests::image::{Blob, Manifest};
+use portcullis_tests::process::resident_kib;
 use portcullis_tests::repository::{Repository, with_digest};
 use portcullis_tests::scene::{Scene, within};
 use serde_json::json;
@@ -273,12 +274,6 @@ fn level(readings: &[u64]) {
     println!("load: {} changes, KiB resident at most in each sixth: {sixths:?}", readings.len());
     let (warm, end) = (sixths[1], sixths[5]);
     assert!(end <= warm + TOLERANCE_KIB, "memory grew from {warm} to {end} KiB: {readings:?}");
-}
-
-fn resident_kib(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the gateway runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process has memory");
-    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
 }
 
 #[test]

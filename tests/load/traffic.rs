@@ -26,36 +26,53 @@ pub(crate) struct Traffic {
 }
 
 /// What became of requests: each has an answer, and a time from when it was due.
-#[derive(Default)]
 pub(crate) struct Answers(Vec<(u16, Duration)>);
+
+/// Asks so many times a second for so long; a task of its own for each, so that a late answer delays no other. Each answer comes
+/// with the time from when it was due to be asked for.
+pub(crate) async fn paced<T, F>(per_s: f64, time: Duration, mut ask: impl FnMut() -> F) -> Vec<(T, Duration)>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let begun = tokio::time::Instant::now();
+    let mut tasks = Vec::new();
+    for number in 0..u32::MAX {
+        let offset = Duration::from_secs_f64(f64::from(number) / per_s);
+        if offset >= time {
+            break;
+        }
+        let due = begun + offset;
+        tokio::time::sleep_until(due).await;
+        let asked = ask();
+        tasks.push(tokio::spawn(async move { (asked.await, due.elapsed()) }));
+    }
+    let mut answers = Vec::new();
+    for task in tasks {
+        answers.push(task.await.expect("every request has an answer"));
+    }
+    answers
+}
+
+/// The time within which 99 of 100 had their answer.
+pub(crate) fn p99<T>(answers: &[(T, Duration)]) -> Duration {
+    let mut times: Vec<Duration> = answers.iter().map(|(_, time)| *time).collect();
+    times.sort_unstable();
+    times.get(times.len() * 99 / 100).or(times.last()).copied().unwrap_or_default()
+}
 
 impl Traffic {
     async fn once(self) -> Result<Response, String> {
         self.http.get(&self.path).with(&self.who).answer().await
     }
 
-    /// So many requests a second for so long; a task of its own for each, so that a late answer delays no other request.
+    /// So many requests a second for so long.
     pub(crate) async fn at_rate(self, per_s: f64, time: Duration) -> Answers {
-        let begun = tokio::time::Instant::now();
-        let mut tasks = Vec::new();
-        for number in 0..u32::MAX {
-            let offset = Duration::from_secs_f64(f64::from(number) / per_s);
-            if offset >= time {
-                break;
-            }
-            let due = begun + offset;
-            tokio::time::sleep_until(due).await;
+        let ask = || {
             let this = self.clone();
-            tasks.push(tokio::spawn(async move {
-                let answer = this.once().await.unwrap_or_else(|error| panic!("no answer: {error}"));
-                (answer.status, due.elapsed())
-            }));
-        }
-        let mut answers = Answers::default();
-        for task in tasks {
-            answers.0.push(task.await.expect("every request has an answer"));
-        }
-        answers
+            async move { this.once().await.unwrap_or_else(|error| panic!("no answer: {error}")).status }
+        };
+        Answers(paced(per_s, time, ask).await)
     }
 
     /// Requests a second with so many under way at once.
@@ -99,8 +116,6 @@ impl Answers {
 
     /// The time within which 99 of 100 had their answer.
     pub(crate) fn p99(&self) -> Duration {
-        let mut times: Vec<Duration> = self.0.iter().map(|(_, time)| *time).collect();
-        times.sort_unstable();
-        times.get(times.len() * 99 / 100).or(times.last()).copied().unwrap_or_default()
+        p99(&self.0)
     }
 }

@@ -6,6 +6,7 @@ use portcullis_tests::faults::{Answer, Faults};
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::http::block_on;
 use portcullis_tests::image::{Blob, IMAGE, INDEX, Manifest, random};
+use portcullis_tests::process::resident_kib;
 use portcullis_tests::scene::{House, within};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -74,13 +75,6 @@ fn a_download_that_falls_silent_is_given_up() {
     assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
 }
 
-/// Memory that a process holds, in bytes.
-fn resident(process: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it holds memory");
-    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number of KiB") * 1024
-}
-
 #[test]
 fn a_client_that_does_not_read_does_not_fill_the_gateways_memory() {
     const MIB: usize = 1024 * 1024;
@@ -88,14 +82,14 @@ fn a_client_that_does_not_read_does_not_fill_the_gateways_memory() {
     let blob = Blob::new("application/octet-stream", vec![7; 96 * MIB]);
     *answer.lock().expect("nobody panics here") = Answer::status(200).body(blob.bytes.clone());
     for http2 in [false, true] {
-        let before = resident(house.gateway.id());
+        let before = resident_kib(house.gateway.id());
         let pull = house.acme("app").request(Method::GET, &format!("blobs/{}", blob.digest));
         let unread = block_on((if http2 { pull.http2() } else { pull }).open()).expect("the download begins");
         // The one thread that serves these has served the download before each of them, if there was anything to do.
         for _ in 0..100 {
             house.gateway.http().get("/v2/").send().expect(401);
         }
-        let held = resident(house.gateway.id()).saturating_sub(before) / MIB;
+        let held = resident_kib(house.gateway.id()).saturating_sub(before) / 1024;
         assert!(held < 32, "{held} MiB wait for a client that does not read");
         let read = block_on(unread.into_body().collect()).expect("the download goes on").to_bytes();
         assert!(read == blob.bytes, "the download comes whole");

@@ -1,9 +1,11 @@
 //! Where attacks are made: the gateway, who behaves, who does not, and what is measured.
 
 use super::attacks::Attack;
+use crate::traffic::{p99, paced};
 use portcullis_tests::gateway::metric;
 use portcullis_tests::http::{Credentials, Http, block_on};
 use portcullis_tests::image::Manifest;
+use portcullis_tests::process::resident_kib;
 use portcullis_tests::raw::Approach;
 use portcullis_tests::scene::{Scene, within};
 use std::net::Ipv4Addr;
@@ -40,7 +42,6 @@ pub(super) struct Target {
 }
 
 /// What became of the requests of whoever behaves, each with its time from when it was due; and how often was attacked.
-#[derive(Default)]
 pub(super) struct Answers {
     all: Vec<(Result<u16, String>, Duration)>,
     /// How often the attack was made.
@@ -101,36 +102,18 @@ impl Ground {
     }
 
     async fn behave(&self, time: Duration) -> Answers {
-        let begun = tokio::time::Instant::now();
-        let mut asked = Vec::new();
-        for number in 0..u32::MAX {
-            let offset = Duration::from_secs_f64(f64::from(number) / PER_S);
-            if offset >= time {
-                break;
-            }
-            let due = begun + offset;
-            tokio::time::sleep_until(due).await;
+        let ask = || {
             self.peak_mib.fetch_max(self.rss_mib(), Ordering::Relaxed);
             let who = Credentials::Bearer(self.target.token.clone());
             let request = self.target.http.get("/v2/acme/app/manifests/1.0").with(&who).limit(Duration::from_secs(10));
-            asked.push(tokio::spawn(async move {
-                let answer = request.answer().await.map(|answer| answer.status);
-                (answer, due.elapsed())
-            }));
-        }
-        let mut answers = Answers::default();
-        for one in asked {
-            answers.all.push(one.await.expect("asking does not panic"));
-        }
-        answers
+            async move { request.answer().await.map(|answer| answer.status) }
+        };
+        Answers { all: paced(PER_S, time, ask).await, attacked: 0 }
     }
 
     /// What the gateway has in memory now.
     pub(super) fn rss_mib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.scene.gateway.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: u64 = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).expect("it lives");
-        kib / 1024
+        resident_kib(self.scene.gateway.id()) / 1024
     }
 
     /// What it had at its most.
@@ -166,9 +149,7 @@ impl Answers {
 
     /// The time within which 99 of 100 had their answer.
     pub(super) fn p99(&self) -> Duration {
-        let mut times: Vec<Duration> = self.all.iter().map(|(_, time)| *time).collect();
-        times.sort_unstable();
-        times.get(times.len() * 99 / 100).or(times.last()).copied().unwrap_or_default()
+        p99(&self.all)
     }
 }
 
