@@ -93,7 +93,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Limits> {
     let discard_timeout =
         section.seconds("discard_timeout_s", 5, 0..=60, "a refused client holds a connection for so long");
     let rates = rates::read(&mut section);
-    let keys = section.number("keys", 65_536, 256..=16_777_216, "each takes some 30 bytes in each of five tables");
+    let keys = section.number("keys", 65_536, 256..=16_777_216, "each takes some 30 bytes in each of four tables");
     let shared = shared::read(&mut section);
     section.finish();
     Some(Limits {

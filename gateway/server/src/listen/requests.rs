@@ -17,7 +17,7 @@ pub struct Requests {
     under_way: AtomicUsize,
 }
 
-/// One request, until its answer's body has ended.
+/// One request, until the last piece of its answer was handed out.
 pub struct UnderWay {
     requests: Arc<Requests>,
     _place: Option<Place>,
