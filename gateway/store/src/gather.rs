@@ -2,19 +2,19 @@
 //! queue go into the next lot, each behind a savepoint of its own. Nobody hears of a write before its lot is durable, and each
 //! sees what those before it have written: one after another, as without it, at the price of one flush for all.
 
+use crate::postgres;
 use crate::sql::{DEADLINE, failed, failure};
 use crate::together::Joined;
+use portcullis_tenancy::ProjectId;
 use portcullis_tenancy::store::Result;
 use sqlx::any::Any;
-use sqlx::{AnyConnection, AnyPool, Transaction, query};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Transaction, query, raw_sql};
+use std::borrow::Cow;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
-/// What goes before a member's first statement. All have the one name, and none is left when the next one comes: where there is
-/// none, going back to it fails, and never goes back to somebody else's.
-const MARK: &str = "SAVEPOINT member";
-/// What comes after its last one.
+/// What comes after a member's last statement on SQLite.
 pub(crate) const RELEASE: &str = "RELEASE member";
 
 /// A lot was undone, and this write with it.
@@ -26,6 +26,8 @@ struct Undone(String);
 pub(crate) struct Queue {
     pool: AnyPool,
     begin: &'static str,
+    /// Whose account a lot takes before all, where the database has more than one writer.
+    account: Option<ProjectId>,
     joined: Joined,
     lot: Arc<Mutex<Option<Lot>>>,
 }
@@ -39,6 +41,39 @@ struct Lot {
     is_torn: bool,
     /// Somebody queues to end it.
     is_ending: bool,
+    savepoints: Savepoints,
+}
+
+/// The names of the members' savepoints: going back to one that was not reached must fail, and never go back to somebody else's.
+enum Savepoints {
+    /// One name for all, since it goes along with a prepared statement; none is left when the next one comes.
+    Named,
+    /// Numbered, and the last one stays until the next one comes: one way less for each.
+    Numbered { last: u64, is_left: bool },
+}
+
+impl Savepoints {
+    fn next(&mut self) -> Cow<'static, str> {
+        match self {
+            Self::Named => "SAVEPOINT member".into(),
+            Self::Numbered { last, is_left } => {
+                let before = std::mem::replace(is_left, true).then(|| format!("RELEASE member{last}; "));
+                *last = last.saturating_add(1);
+                format!("{}SAVEPOINT member{last}", before.unwrap_or_default()).into()
+            }
+        }
+    }
+
+    /// Back to before the last one, which goes.
+    fn undo(&mut self) -> Cow<'static, str> {
+        match self {
+            Self::Named => "ROLLBACK TO member; RELEASE member".into(),
+            Self::Numbered { last, is_left } => {
+                *is_left = false;
+                format!("ROLLBACK TO member{last}; RELEASE member{last}").into()
+            }
+        }
+    }
 }
 
 /// A write whose turn it is; undone where it is dropped before its commit.
@@ -51,9 +86,15 @@ pub(crate) struct Member {
 }
 
 impl Queue {
-    /// A queue whose transactions begin like this.
-    pub(crate) fn new(pool: AnyPool, begin: &'static str, joined: Joined) -> Arc<Self> {
-        Arc::new(Self { pool, begin, joined, lot: Arc::default() })
+    /// The queue of all who write to a SQLite file. A deferred transaction that wants to write after it has read fails where
+    /// another has written meanwhile.
+    pub(crate) fn of_file(pool: AnyPool) -> Arc<Self> {
+        Arc::new(Self { pool, begin: "BEGIN IMMEDIATE", account: None, joined: Joined::Listed, lot: Arc::default() })
+    }
+
+    /// The queue of those who write to one project's ledger on PostgreSQL.
+    pub(crate) fn of_account(pool: AnyPool, project: ProjectId) -> Arc<Self> {
+        Arc::new(Self { pool, begin: "BEGIN", account: Some(project), joined: Joined::Within, lot: Arc::default() })
     }
 
     /// Waits for its turn.
@@ -67,8 +108,15 @@ impl Queue {
             *turn = None;
         }
         if turn.is_none() {
-            let tx = self.pool.begin_with(self.begin).await.map_err(failed)?;
-            *turn = Some(Lot { tx, members: Vec::new(), is_torn: false, is_ending: false });
+            let mut tx = self.pool.begin_with(self.begin).await.map_err(failed)?;
+            if let Some(project) = &self.account {
+                postgres::take_account(&mut tx, project).await?;
+            }
+            let savepoints = match self.joined {
+                Joined::Listed => Savepoints::Named,
+                Joined::Within => Savepoints::Numbered { last: 0, is_left: false },
+            };
+            *turn = Some(Lot { tx, members: Vec::new(), is_torn: false, is_ending: false, savepoints });
         }
         Ok(Member { queue: Arc::clone(self), turn: Some(turn), is_marked: false })
     }
@@ -98,8 +146,7 @@ impl Lot {
     async fn mend(&mut self) -> sqlx::Result<()> {
         if self.is_torn {
             // Where the savepoint was not reached, or the database has undone all by itself, there is none, and this fails.
-            query("ROLLBACK TO member").execute(&mut *self.tx).await?;
-            query(RELEASE).execute(&mut *self.tx).await?;
+            raw_sql(AssertSqlSafe(self.savepoints.undo())).execute(&mut *self.tx).await?;
             self.is_torn = false;
         }
         Ok(())
@@ -110,15 +157,19 @@ impl Member {
     /// The connection, for statements.
     pub(crate) async fn connection(&mut self) -> Result<&mut AnyConnection> {
         if let Some(mark) = self.mark()? {
-            query(mark).execute(&mut *self.lot()?.tx).await.map_err(failed)?;
+            raw_sql(AssertSqlSafe(mark)).execute(&mut *self.lot()?.tx).await.map_err(failed)?;
         }
         Ok(&mut self.lot()?.tx)
     }
 
     /// What has to go before its first statement. From here on it is undone where it does not come to its end.
-    pub(crate) fn mark(&mut self) -> Result<Option<&'static str>> {
-        self.lot()?.is_torn = true;
-        Ok((!std::mem::replace(&mut self.is_marked, true)).then_some(MARK))
+    pub(crate) fn mark(&mut self) -> Result<Option<Cow<'static, str>>> {
+        if std::mem::replace(&mut self.is_marked, true) {
+            return Ok(None);
+        }
+        let lot = self.lot()?;
+        lot.is_torn = true;
+        Ok(Some(lot.savepoints.next()))
     }
 
     /// The connection for a first statement that has the mark before it.
@@ -133,13 +184,13 @@ impl Member {
 
     /// Makes it durable, together with others.
     pub(crate) async fn commit(mut self) -> Result<()> {
-        if self.is_marked {
+        if self.is_marked && self.joined() == Joined::Listed {
             query(RELEASE).execute(&mut *self.lot()?.tx).await.map_err(failed)?;
         }
         self.commit_released().await
     }
 
-    /// The same where [`RELEASE`] was its last statement.
+    /// The same where nothing has to follow its last statement: [`RELEASE`] was that one, or its savepoint stays.
     pub(crate) async fn commit_released(mut self) -> Result<()> {
         let (told, outcome) = oneshot::channel();
         let lot = self.lot()?;

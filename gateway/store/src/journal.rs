@@ -47,7 +47,7 @@ fn lock<'q>(
     let take = query(
         "INSERT INTO tag_lock (project_id, repository, tag, owner, expires_at) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (project_id, repository, tag) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at \
-         WHERE tag_lock.expires_at <= $6 OR tag_lock.owner = excluded.owner",
+         WHERE tag_lock.expires_at <= $6 OR tag_lock.owner = excluded.owner RETURNING 1 AS taken",
     );
     let take = take.bind(&*project.0).bind(repository.as_str()).bind(tag.as_str()).bind(owner);
     take.bind(until.as_millisecond()).bind(now.as_millisecond())
@@ -62,6 +62,13 @@ pub(crate) fn unlock<'q>(
 ) -> Query<'q> {
     let give_back = query("DELETE FROM tag_lock WHERE project_id = $1 AND repository = $2 AND tag = $3 AND owner = $4");
     give_back.bind(&*project.0).bind(repository.as_str()).bind(tag.as_str()).bind(owner)
+}
+
+/// Locks the one tag of a manifest that is written down, as the one statement of several that returns a row: where it was free.
+pub(crate) fn lock_only_tag(entry: &JournalEntry, until: Timestamp) -> Option<Query<'_>> {
+    let JournalStep::PutManifest { tags, .. } = &entry.step else { return None };
+    let [tag] = &**tags else { return None };
+    Some(lock(&entry.project, &entry.repository, tag, &entry.id, entry.started_at, until))
 }
 
 /// Locks the tags of a manifest that is written down, by the entry's own id; all of them, or none.

@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod blob;
+mod look;
 pub(crate) mod manifest;
 pub(crate) mod tag;
 
@@ -63,6 +64,10 @@ pub(crate) async fn repositories(
 
 /// Writes `$first, $first+1, …`.
 fn placeholders(sql: &mut String, first: usize, count: usize) {
+    if count == 0 {
+        // An empty list is no SQL everywhere.
+        sql.push_str("NULL");
+    }
     for (index, number) in (first..).take(count).enumerate() {
         let separator = if index == 0 { "" } else { ", " };
         let _ = write!(sql, "{separator}${number}");

@@ -1,10 +1,11 @@
 //! What PostgreSQL wants of its own: limits for each session, and a database in UTF-8.
 
 use crate::sql::{OpenError, failed, migrate};
+use portcullis_tenancy::ProjectId;
 use portcullis_tenancy::store::Result;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
-use sqlx::{AnyPool, ConnectOptions, Connection, Executor};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 use std::str::FromStr;
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -35,4 +36,14 @@ pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<AnyPool> {
         .connect_with(options)
         .await
         .map_err(failed)
+}
+
+/// Takes a project's account before all that is done to it; where there is a cap over all projects, that before: all ledgers
+/// then stand in one row. A project that is gone has none.
+pub(crate) async fn take_account(connection: &mut AnyConnection, project: &ProjectId) -> Result<()> {
+    let cap = "SELECT 1 AS taken FROM house WHERE total_bytes IS NOT NULL FOR UPDATE";
+    sqlx::query(cap).execute(&mut *connection).await.map_err(failed)?;
+    // What refers to the row need not wait for it.
+    let account = "SELECT 1 AS taken FROM project WHERE id = $1 FOR NO KEY UPDATE";
+    sqlx::query(account).bind(&*project.0).execute(connection).await.map(|_| ()).map_err(failed)
 }

@@ -15,7 +15,7 @@ use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::{Any, AnyArguments, AnyPoolOptions, AnyRow};
 use sqlx::error::ErrorKind;
 use sqlx::migrate::MigrateError;
-use sqlx::{AnyConnection, AnyPool, Transaction};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Transaction};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -112,8 +112,7 @@ pub async fn open(url: &str, max_connections: u32) -> Result<SqlStore> {
         match url.split_once("://").map(|(scheme, _)| scheme) {
             Some("sqlite") => {
                 let pool = sqlite::open(url, options).await?;
-                // A deferred transaction that wants to write after it has read fails where another has written meanwhile.
-                let queue = Queue::new(pool.clone(), "BEGIN IMMEDIATE", Joined::Listed);
+                let queue = Queue::of_file(pool.clone());
                 Ok(SqlStore { pool, queues: Queues::One(queue), record: None })
             }
             Some("postgres" | "postgresql") => {
@@ -195,14 +194,14 @@ impl SqlStore {
         Ok(Write { inner, record: self.record.clone() })
     }
 
-    /// Begins a transaction that writes to one project's ledger, whose row it takes first of all.
+    /// Begins a transaction that writes to one project's ledger, whose row is taken first of all.
     pub(crate) async fn write_ledger(&self, project: &ProjectId) -> Result<Write> {
         let Queues::Each(queues) = &self.queues else { return self.write().await };
         let queue = {
             let mut queues = queues.lock().unwrap_or_else(PoisonError::into_inner);
             let known = queues.get(project).and_then(Weak::upgrade);
             known.unwrap_or_else(|| {
-                let queue = Queue::new(self.pool.clone(), "BEGIN", Joined::Within);
+                let queue = Queue::of_account(self.pool.clone(), project.clone());
                 queues.retain(|_, queue| queue.strong_count() > 0);
                 queues.insert(project.clone(), Arc::downgrade(&queue));
                 queue
@@ -299,51 +298,49 @@ impl Write {
         query: Query<'_>,
         read: impl Fn(&AnyRow) -> Result<T>,
     ) -> Result<Option<T>> {
+        self.rows(query).await?.first().map(read).transpose()
+    }
+
+    /// Reads the rows that a statement returns; the statement is bounded by what it is about.
+    pub(crate) async fn all<T>(&mut self, query: Query<'_>, read: impl Fn(&AnyRow) -> Result<T>) -> Result<Vec<T>> {
+        self.rows(query).await?.iter().map(read).collect()
+    }
+
+    async fn rows(&mut self, query: Query<'_>) -> Result<Vec<AnyRow>> {
         if self.joined() == Joined::Listed
             && let Inner::Shared(member) = &mut self.inner
             && let Some(mark) = member.mark()?
         {
             // Its savepoint goes along with its first look.
-            let both = together(vec![sqlx::query(mark), query], Joined::Listed)?;
-            let rows = both.fetch_all(member.marked()?).await.map_err(failed)?;
-            return rows.first().map(read).transpose();
+            let both = together(vec![sqlx::query(AssertSqlSafe(mark)), query], Joined::Listed)?;
+            return both.fetch_all(member.marked()?).await.map_err(failed);
         }
-        query.fetch_optional(self.connection().await?).await.map_err(failed)?.as_ref().map(read).transpose()
+        query.fetch_all(self.connection().await?).await.map_err(failed)
     }
 
-    /// Reads the rows that a statement returns; the statement is bounded by what it is about.
-    pub(crate) async fn all<T>(&mut self, query: Query<'_>, read: impl Fn(&AnyRow) -> Result<T>) -> Result<Vec<T>> {
-        query.fetch_all(self.connection().await?).await.map_err(failed)?.iter().map(read).collect()
-    }
-
-    /// Runs statements as [`Write::together`] does, and makes all of it durable.
-    pub(crate) async fn commit_with(mut self, mut statements: Vec<Query<'_>>) -> Result<()> {
-        if let Some(record) = self.record.take() {
-            statements.push(audit::insert(&record)?);
+    /// Runs statements as [`Write::together`] does, and makes all of it durable. Returns how many rows the last one returns.
+    pub(crate) async fn commit_with(mut self, mut statements: Vec<Query<'_>>) -> Result<usize> {
+        let record = self.record.take();
+        if let Some(record) = &record {
+            statements.insert(0, audit::insert(record)?);
         }
-        if self.joined() == Joined::Within || statements.is_empty() {
-            self.together(statements).await?;
-            return self.end().await;
+        let goes_along = self.joined() == Joined::Listed && !statements.is_empty();
+        if goes_along {
+            // One way less: the end of its savepoint goes along.
+            statements.push(sqlx::query(RELEASE));
         }
-        // One way less: the end of its savepoint goes along.
-        statements.push(sqlx::query(RELEASE));
-        self.together(statements).await?;
+        let rows = if statements.is_empty() { 0 } else { self.rows(together(statements, self.joined())?).await?.len() };
         match self.inner {
-            Inner::Own(tx) => tx.commit().await.map_err(failed),
-            Inner::Shared(member) => member.commit_released().await,
+            Inner::Own(tx) => tx.commit().await.map_err(failed)?,
+            Inner::Shared(member) if goes_along => member.commit_released().await?,
+            Inner::Shared(member) => member.commit().await?,
         }
+        Ok(rows)
     }
 
     /// Makes it durable.
     pub(crate) async fn commit(self) -> Result<()> {
-        self.commit_with(Vec::new()).await
-    }
-
-    async fn end(self) -> Result<()> {
-        match self.inner {
-            Inner::Own(tx) => tx.commit().await.map_err(failed),
-            Inner::Shared(member) => member.commit().await,
-        }
+        self.commit_with(Vec::new()).await.map(|_| ())
     }
 
     /// How several statements go to it at once.

@@ -1,12 +1,13 @@
 //! A project's account. Whoever changes what a project is charged with holds its row from the first look to the commit: the
 //! counters are always the sums of the rows, and no two admissions count the same room.
 
-use super::{CHUNK, FEW, blob, size};
+use super::blob;
+use super::look::{Found, Look, Standing, looking, read_look};
+use super::{CHUNK, FEW, size};
 use crate::sql::{Query, SqlStore, Write, bounded};
-use crate::together::Joined;
 use crate::{journal, row};
 use portcullis_oci::{Digest, RepositoryName};
-use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Purpose, Shortage, Total};
+use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Shortage, Total};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::AnyRow;
@@ -33,54 +34,38 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Takes the project's row; `Missing` where the project is gone or, unless `any`, deleted. Where there is a cap over all
-    /// projects, its row is taken before: all ledgers then stand in one row.
+    /// Takes the project's account; `Missing` where the project is gone or, unless `any`, deleted.
     pub(crate) async fn open(store: &SqlStore, project: &ProjectId, any: bool) -> Result<Self> {
+        Self::look(store, project, any, Look::default()).await.map(|(ledger, _)| ledger)
+    }
+
+    /// The same, and looks at more of it on the same way.
+    pub(crate) async fn look(
+        store: &SqlStore,
+        project: &ProjectId,
+        any: bool,
+        look: Look<'_>,
+    ) -> Result<(Self, Found)> {
         let mut write = store.write_ledger(project).await?;
-        let (account, cap) = match write.joined() {
-            Joined::Listed => Self::look(&mut write, project, any).await?,
-            Joined::Within => Self::take(&mut write, project, any).await?,
-        };
+        let (select, further) = looking(project, any, look);
+        let rows = write.all(select, read_look).await?;
+        let (standing, mut found) = Found::of(rows).ok_or(StoreError::Missing)?;
+        let Standing { account, cap } = standing;
+        found.blobs.extend(blob::known(&mut write, project, further).await?);
         let total = match cap {
             None => None,
-            Some(_) => {
-                let cap = query("SELECT total_bytes FROM house");
-                let cap = write.optional(cap, |row| row::optional_size(row, "total_bytes")).await?.flatten();
+            Some(cap) => {
                 let others = query(concat!(
                     "SELECT ",
                     sum!("committed_bytes + reserved_bytes"),
                     " AS used FROM project WHERE id <> $1"
                 ));
                 let others = write.optional(others.bind(&*project.0), |row| row::size(row, "used")).await?;
-                cap.zip(others)
+                others.map(|others| (cap, others))
             }
         };
-        Ok(Self { write, project: project.clone(), before: account, account, total })
-    }
-
-    /// Where one writes at a time a look is enough.
-    async fn look(write: &mut Write, project: &ProjectId, any: bool) -> Result<(Account, Option<u64>)> {
-        let look = query(
-            "SELECT quota_bytes, soft_percent, committed_bytes, reserved_bytes, (SELECT total_bytes FROM house) AS total_bytes \
-             FROM project WHERE id = $1 AND (deleted_at IS NULL OR $2 = 1)",
-        );
-        let read = |row: &AnyRow| Ok((read(row)?, row::optional_size(row, "total_bytes")?));
-        let look = look.bind(&*project.0).bind(i64::from(any));
-        write.optional(look, read).await?.ok_or(StoreError::Missing)
-    }
-
-    async fn take(write: &mut Write, project: &ProjectId, any: bool) -> Result<(Account, Option<u64>)> {
-        let cap = query("SELECT total_bytes FROM house WHERE total_bytes IS NOT NULL");
-        let cap = write.optional(cap, |row| row::size(row, "total_bytes")).await?;
-        if cap.is_some() {
-            write.execute(query("UPDATE house SET total_bytes = total_bytes")).await?;
-        }
-        let take = query(
-            "UPDATE project SET committed_bytes = committed_bytes WHERE id = $1 AND (deleted_at IS NULL OR $2 = 1) \
-             RETURNING quota_bytes, soft_percent, committed_bytes, reserved_bytes",
-        );
-        let take = take.bind(&*project.0).bind(i64::from(any));
-        Ok((write.optional(take, read).await?.ok_or(StoreError::Missing)?, cap))
+        let ledger = Self { write, project: project.clone(), before: account, account, total };
+        Ok((ledger, found))
     }
 
     /// What is missing for `more` bytes beyond `released` ones, if anything is.
@@ -115,42 +100,38 @@ impl Ledger {
         Ok(held)
     }
 
-    /// Writes the account down, and makes all of it durable.
-    pub(crate) async fn commit(self) -> Result<Account> {
-        self.commit_with(Vec::new()).await
+    /// The same for one that was looked at and held so much, as one statement of several.
+    pub(crate) fn end_found<'q>(&mut self, id: &'q str, held: u64) -> Query<'q> {
+        self.account.reserved = self.account.reserved.saturating_sub(held);
+        query("DELETE FROM reservation WHERE id = $1 AND project_id = $2").bind(id).bind(self.project.0.to_string())
     }
 
-    /// The same with these statements, which go along in one go.
-    pub(crate) async fn commit_with(self, mut statements: Vec<Query<'_>>) -> Result<Account> {
+    /// Writes the account down, and makes all of it durable.
+    pub(crate) async fn commit(self) -> Result<Account> {
+        self.commit_with(Vec::new()).await.map(|(account, _)| account)
+    }
+
+    /// The same with these statements, which go along in one go. Returns how many rows they return.
+    pub(crate) async fn commit_with(self, mut statements: Vec<Query<'_>>) -> Result<(Account, usize)> {
         if self.account != self.before {
             let save = query("UPDATE project SET committed_bytes = $2, reserved_bytes = $3 WHERE id = $1");
             let save =
                 save.bind(&*self.project.0).bind(size(self.account.committed)?).bind(size(self.account.reserved)?);
-            statements.push(save);
+            statements.insert(0, save);
         }
-        self.write.commit_with(statements).await?;
-        Ok(self.account)
+        let rows = self.write.commit_with(statements).await?;
+        Ok((self.account, rows))
     }
 }
 
 pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission> {
-    let mut ledger = Ledger::open(store, &claim.project, false).await?;
+    let look = Look { reservation: Some(&claim.id), manifest: None, blobs: &claim.pins };
+    let (mut ledger, found) = Ledger::look(store, &claim.project, false, look).await?;
     // What is being taken away upstream cannot be held on to.
-    if !claim.pins.is_empty() {
-        let named = blob::known(&mut ledger.write, &claim.project, &claim.pins).await?;
-        if named.values().any(|blob| blob.is_busy(claim.now)) {
-            return Ok(Admission::Busy);
-        }
+    if found.blobs.values().any(|blob| blob.is_busy(claim.now)) {
+        return Ok(Admission::Busy);
     }
-    // Only an upload's grows; any other is new.
-    let have = match claim.purpose {
-        Purpose::Upload => {
-            let have = query("SELECT bytes FROM reservation WHERE id = $1 AND project_id = $2");
-            let have = have.bind(&*claim.id).bind(&*claim.project.0);
-            ledger.write.optional(have, |row| row::size(row, "bytes")).await?.unwrap_or_default()
-        }
-        Purpose::Mount | Purpose::Manifest => 0,
-    };
+    let have = found.held;
     let least = claim.at_least.saturating_sub(have);
     if let Some(shortage) = ledger.shortage(least, 0) {
         return Ok(Admission::Refused(shortage));
@@ -183,16 +164,20 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
         }
         statements.push(pin);
     }
-    let mut locked = false;
+    let mut locked = None;
     if let Some(entry) = &claim.journal {
         statements.push(journal::note(entry));
         if let Some(until) = claim.lock_until {
-            locked = journal::lock_tags(&mut ledger.write, entry, until).await?;
+            match journal::lock_only_tag(entry, until) {
+                Some(lock) => statements.push(lock),
+                None => locked = Some(journal::lock_tags(&mut ledger.write, entry, until).await?),
+            }
         }
     }
     ledger.account.reserved = ledger.account.reserved.saturating_add(more);
-    let account = ledger.commit_with(statements).await?;
-    Ok(Admission::Granted { held, account, locked })
+    let (account, rows) = ledger.commit_with(statements).await?;
+    // Of all that, only the lock on a tag returns a row.
+    Ok(Admission::Granted { held, account, locked: locked.unwrap_or(rows > 0) })
 }
 
 /// Whose reservation it is; none where there is none.
@@ -353,7 +338,7 @@ pub(crate) async fn breakdown(store: &SqlStore, project: &ProjectId, limit: u32)
     Ok(Breakdown { reclaimable: reclaimable.unwrap_or_default(), repositories, blobs })
 }
 
-fn read(row: &AnyRow) -> Result<Account> {
+pub(super) fn read(row: &AnyRow) -> Result<Account> {
     let soft_percent = row::optional_size(row, "soft_percent")?;
     Ok(Account {
         quota: row::optional_size(row, "quota_bytes")?,

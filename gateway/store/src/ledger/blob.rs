@@ -1,6 +1,7 @@
 //! Blobs: which repository holds which, the size, kept once for each project, and whether it is charged.
 
 use super::account::Ledger;
+use super::look::{Found, Look, looking, read_look};
 use super::{CHUNK, FEW, placeholders, size};
 use crate::journal::BLOB_DONE;
 use crate::row;
@@ -36,29 +37,30 @@ impl Known {
 
 pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>) -> Result<Admission> {
     let (project, digest) = (&blob.project, &blob.digest);
-    let mut ledger = Ledger::open(store, project, !matches!(charge, Charge::By(_))).await?;
-    let known = known(&mut ledger.write, project, std::slice::from_ref(digest)).await?.remove(digest.as_str());
+    let reservation = match charge {
+        Charge::By(id) | Charge::Found(id) => Some(id),
+        Charge::Anyway => None,
+    };
+    let look = Look { reservation, manifest: None, blobs: std::slice::from_ref(digest) };
+    let (mut ledger, mut found) = Ledger::look(store, project, !matches!(charge, Charge::By(_)), look).await?;
+    let known = found.blobs.remove(digest.as_str());
     if known.as_ref().is_some_and(|known| known.is_busy(blob.at)) {
         return Ok(Admission::Busy);
     }
     let charged = known.filter(|known| known.is_charged).map_or(0, |known| known.size);
     let more = blob.size.saturating_sub(charged);
-    match charge {
-        Charge::Anyway => {}
-        Charge::By(id) | Charge::Found(id) => {
-            let held = ledger.end_reservation(id).await?;
-            if let Some(shortage) = ledger.shortage(more, held).filter(|_| matches!(charge, Charge::By(_))) {
-                return Ok(Admission::Refused(shortage));
-            }
-            for sql in ["DELETE FROM upload WHERE id = $1", BLOB_DONE] {
-                ledger.write.execute(query(sql).bind(id)).await?;
-            }
+    let mut statements = Vec::new();
+    if let Some(id) = reservation {
+        if let Some(shortage) = ledger.shortage(more, found.held).filter(|_| matches!(charge, Charge::By(_))) {
+            return Ok(Admission::Refused(shortage));
         }
+        statements.push(ledger.end_found(id, found.held));
+        statements.extend(["DELETE FROM upload WHERE id = $1", BLOB_DONE].map(|sql| query(sql).bind(id)));
     }
-    charge_one(&mut ledger.write, blob).await?;
+    statements.extend(charge_one(blob)?);
     ledger.account.committed =
         ledger.account.committed.saturating_add(more).saturating_sub(charged.saturating_sub(blob.size));
-    let account = ledger.commit().await?;
+    let (account, _) = ledger.commit_with(statements).await?;
     Ok(Admission::Granted { held: 0, account, locked: false })
 }
 
@@ -75,7 +77,7 @@ pub(crate) async fn disown(store: &SqlStore, blob: &StoredBlob, operation: &str)
     );
     let put = put.bind(&*project.0).bind(digest.as_str()).bind(size(blob.size)?).bind(blob.at.as_millisecond());
     ledger.write.execute(put).await?;
-    link(&mut ledger.write, blob).await?;
+    ledger.write.execute(link(blob)).await?;
     ledger.end_reservation(operation).await?;
     for sql in ["DELETE FROM upload WHERE id = $1", BLOB_DONE] {
         ledger.write.execute(query(sql).bind(operation)).await?;
@@ -84,7 +86,7 @@ pub(crate) async fn disown(store: &SqlStore, blob: &StoredBlob, operation: &str)
 }
 
 /// Puts a blob and its link down as charged. It waits for a manifest where none names it.
-pub(crate) async fn charge_one(write: &mut Write, blob: &StoredBlob) -> Result<()> {
+pub(super) fn charge_one(blob: &StoredBlob) -> Result<[Query<'_>; 2]> {
     let put = query(
         "INSERT INTO blob (project_id, digest, size, orphan_since) VALUES ($1, $2, $3, \
              CASE WHEN EXISTS (SELECT 1 FROM manifest_reference WHERE project_id = $1 AND digest = $2) THEN NULL ELSE $4 END) \
@@ -92,17 +94,16 @@ pub(crate) async fn charge_one(write: &mut Write, blob: &StoredBlob) -> Result<(
          uncharged_at = NULL, unlinking_until = NULL, kept_upstream = 0",
     );
     let put = put.bind(&*blob.project.0).bind(blob.digest.as_str()).bind(size(blob.size)?);
-    write.execute(put.bind(blob.at.as_millisecond())).await?;
-    link(write, blob).await
+    Ok([put.bind(blob.at.as_millisecond()), link(blob)])
 }
 
 /// Puts down that the repository holds it.
-async fn link(write: &mut Write, blob: &StoredBlob) -> Result<()> {
+fn link(blob: &StoredBlob) -> Query<'_> {
     let link = query(
         "INSERT INTO link (project_id, repository, digest, linked_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     );
     let link = link.bind(&*blob.project.0).bind(blob.repository.as_str()).bind(blob.digest.as_str());
-    write.execute(link.bind(blob.at.as_millisecond())).await.map(|_| ())
+    link.bind(blob.at.as_millisecond())
 }
 
 /// What is known of these blobs, by digest.
@@ -127,7 +128,7 @@ fn look<'q>(project: &'q ProjectId, digests: &'q [Digest]) -> Query<'q> {
     digests.iter().fold(select, |select, digest| select.bind(digest.as_str()))
 }
 
-fn read_named(row: &AnyRow) -> Result<(String, Known)> {
+pub(super) fn read_named(row: &AnyRow) -> Result<(String, Known)> {
     Ok((row::text(row, "digest")?, read(row)?))
 }
 
@@ -191,20 +192,19 @@ pub(crate) async fn unpaid(
     manifest: Option<&Digest>,
     digests: &[Digest],
 ) -> Result<Unpaid> {
-    let mut unpaid = Unpaid { knows_manifest: false, bytes: 0, unknown: Vec::new() };
-    if let Some(manifest) = manifest {
-        let find = query("SELECT 1 AS found FROM manifest WHERE project_id = $1 AND digest = $2 LIMIT 1");
-        let find = find.bind(&*project.0).bind(manifest.as_str());
-        unpaid.knows_manifest = store.optional(find, |_| Ok(())).await?.is_some();
+    let (select, further) = looking(project, true, Look { reservation: None, manifest, blobs: digests });
+    let rows = store.all(select, read_look).await?;
+    let (_, found) = Found::of(rows).ok_or(StoreError::Missing)?;
+    let mut known = found.blobs;
+    for chunk in further.chunks(CHUNK) {
+        known.extend(store.all(look(project, chunk), read_named).await?);
     }
-    for chunk in digests.chunks(CHUNK) {
-        let known: HashMap<String, Known> = store.all(look(project, chunk), read_named).await?.into_iter().collect();
-        for digest in chunk {
-            match known.get(digest.as_str()) {
-                None => unpaid.unknown.push(digest.clone()),
-                Some(known) if !known.is_charged => unpaid.bytes = unpaid.bytes.saturating_add(known.size),
-                Some(_) => {}
-            }
+    let mut unpaid = Unpaid { knows_manifest: found.manifest.is_some(), bytes: 0, unknown: Vec::new() };
+    for digest in digests {
+        match known.get(digest.as_str()) {
+            None => unpaid.unknown.push(digest.clone()),
+            Some(known) if !known.is_charged => unpaid.bytes = unpaid.bytes.saturating_add(known.size),
+            Some(_) => {}
         }
     }
     Ok(unpaid)

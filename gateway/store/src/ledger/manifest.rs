@@ -1,6 +1,7 @@
 //! Manifests with what they name, refer to and are annotated with.
 
 use super::account::Ledger;
+use super::look::Look;
 use super::{FEW, blob, size};
 use crate::journal::{self, MANIFEST_DONE};
 use crate::row;
@@ -31,13 +32,17 @@ pub(crate) async fn add(
     sizes: &[(Digest, u64)],
     charge: Charge<'_>,
 ) -> Result<Admission> {
-    let mut ledger = Ledger::open(store, &pushed.project, !matches!(charge, Charge::By(_))).await?;
     let named = named_blobs(&pushed.manifest);
-    let known = blob::known(&mut ledger.write, &pushed.project, &named).await?;
+    let reservation = match charge {
+        Charge::By(id) | Charge::Found(id) => Some(id),
+        Charge::Anyway => None,
+    };
+    let look = Look { reservation, manifest: Some(&pushed.manifest.digest), blobs: &named };
+    let (mut ledger, found) = Ledger::look(store, &pushed.project, !matches!(charge, Charge::By(_)), look).await?;
+    let (known, is_known) = (found.blobs, found.manifest.is_some());
     if known.values().any(|blob| blob.is_busy(pushed.pushed_at)) {
         return Ok(Admission::Busy);
     }
-    let is_known = is_known(&mut ledger, pushed).await?;
     let mut more = if is_known { 0 } else { pushed.manifest.size };
     let (mut charged, mut adopted) = (Vec::new(), Vec::new());
     for digest in &named {
@@ -55,11 +60,11 @@ pub(crate) async fn add(
         }
     }
     let mut statements = Vec::new();
-    if let Charge::By(id) | Charge::Found(id) = charge {
-        let held = ledger.end_reservation(id).await?;
-        if let Some(shortage) = ledger.shortage(more, held).filter(|_| matches!(charge, Charge::By(_))) {
+    if let Some(id) = reservation {
+        if let Some(shortage) = ledger.shortage(more, found.held).filter(|_| matches!(charge, Charge::By(_))) {
             return Ok(Admission::Refused(shortage));
         }
+        statements.push(ledger.end_found(id, found.held));
         statements.push(query(MANIFEST_DONE).bind(id));
         // Its tags are on record with this very step: whoever waits for one of them finds it.
         for tag in &pushed.tags {
@@ -89,9 +94,9 @@ pub(crate) async fn add(
     for (digest, size) in adopted {
         let (project, repository) = (pushed.project.clone(), pushed.repository.clone());
         let blob = StoredBlob { project, repository, digest: digest.clone(), size, at: pushed.pushed_at };
-        blob::charge_one(&mut ledger.write, &blob).await?;
+        ledger.write.together(blob::charge_one(&blob)?.into()).await?;
     }
-    let account = ledger.commit_with(statements).await?;
+    let (account, _) = ledger.commit_with(statements).await?;
     Ok(Admission::Granted { held: 0, account, locked: false })
 }
 
@@ -99,13 +104,6 @@ pub(crate) async fn add(
 fn named_blobs(manifest: &Manifest) -> Vec<Digest> {
     let named = manifest.config.iter().chain(&manifest.layers).map(|descriptor| descriptor.digest.clone());
     named.collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// Whether the project is charged with the manifest already, in whichever repository.
-async fn is_known(ledger: &mut Ledger, pushed: &PushedManifest) -> Result<bool> {
-    let find = query("SELECT 1 AS found FROM manifest WHERE project_id = $1 AND digest = $2 LIMIT 1");
-    let find = find.bind(&*pushed.project.0).bind(pushed.manifest.digest.as_str());
-    Ok(ledger.write.optional(find, |_| Ok(())).await?.is_some())
 }
 
 /// The same bytes pushed again, perhaps under another media type: the newest facts hold.
