@@ -69,6 +69,8 @@ pub struct Wanted {
     pub journal: Option<JournalEntry>,
     /// Whether the tags in the journal are to be locked along with it, by its id.
     pub locks_tags: bool,
+    /// How much of what is deleted may still be upstream, in percent of the quota; none where nobody knows how much it is.
+    pub waiting_percent: Option<u32>,
 }
 
 /// Room for one upload's request, or for one operation.
@@ -81,6 +83,7 @@ pub struct Hold {
     base: u64,
     is_exact: bool,
     locks_tags: bool,
+    waiting_percent: Option<u32>,
     room: Mutex<Room>,
     /// Held over each question to the store, so that its answers come in their order.
     asking: Turns<()>,
@@ -125,6 +128,7 @@ impl Holds {
             base: wanted.base,
             is_exact: wanted.length.is_some(),
             locks_tags: wanted.locks_tags,
+            waiting_percent: wanted.waiting_percent,
             room: Mutex::new(Room { step: FIRST_STEP, ..Room::default() }),
             asking: Turns::default(),
             outcome: Mutex::default(),
@@ -405,6 +409,7 @@ impl Hold {
             expires_at: self.holds.times().1,
             pins: pins.to_vec(),
             journal,
+            waiting_percent: self.waiting_percent,
             lock_until: self.locks_tags.then(tag_lock::lease),
         };
         let began = Instant::now();

@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod blob;
 pub(crate) mod manifest;
 pub(crate) mod tag;
+pub(crate) mod waiting;
 
 use crate::row;
 use crate::sql::{SqlStore, failure};

@@ -12,6 +12,7 @@ pub mod policies;
 pub mod quota;
 pub mod rules;
 pub mod sessions;
+pub mod waiting;
 
 use portcullis_oci::manifest::{Descriptor, Manifest, media_type};
 use portcullis_oci::scope::{Actions, RepositoryPattern};
@@ -86,6 +87,8 @@ macro_rules! every_behaviour {
             quota::a_request_is_decided_once
             quota::maintenance_is_a_rule
             quota::any_interleaving_leaves_the_counters_at_the_sums
+            waiting::what_was_deleted_takes_up_room_until_it_is_taken_away
+            waiting::projects_take_turns_with_what_is_taken_away
             audit::a_record_goes_with_its_change
             audit::what_changes_nothing_leaves_no_record
             audit::records_outlive_the_project_that_they_name

@@ -273,7 +273,13 @@ impl Store for MemoryStore {
     async fn expire_orphans(&self, _: Timestamp, _: Timestamp, _: u32) -> Result<Vec<(ProjectId, Digest, u64)>> {
         unasked("expire_orphans")
     }
-    async fn take_unlinkable(&self, _: Timestamp, _: Timestamp, _: Timestamp, _: u32) -> Result<Vec<Unlinkable>> {
+    async fn take_unlinkable(
+        &self,
+        _: Timestamp,
+        _: Timestamp,
+        _: Timestamp,
+        _: Option<&ProjectId>,
+    ) -> Result<Option<Unlinkable>> {
         unasked("take_unlinkable")
     }
     async fn unlinked(&self, _: &ProjectId, _: &Digest, _: bool) -> Result<()> {

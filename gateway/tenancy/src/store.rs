@@ -174,22 +174,23 @@ pub trait Store: Send + Sync {
     async fn has_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<bool>;
     /// Begins a blob's wait for a manifest anew, where it waits.
     async fn renew_orphan(&self, project: &ProjectId, digest: &Digest, now: Timestamp) -> Result<()>;
-    /// Uncharges blobs that no manifest has named since `before`, at most `limit`; returns them with their sizes.
+    /// Uncharges blobs that no manifest has named since `before`, at most `limit`, of each project as many; returns them with
+    /// their sizes.
     async fn expire_orphans(
         &self,
         before: Timestamp,
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<(ProjectId, Digest, u64)>>;
-    /// Blobs that have been uncharged since `before`, at most `limit`. Until `until` nobody else gets them, and nobody can charge
-    /// them again.
+    /// A blob that has been uncharged since `before`, the oldest of whichever project's turn it is after `after`. Until `until`
+    /// nobody else gets it, and nobody can charge it again.
     async fn take_unlinkable(
         &self,
         before: Timestamp,
         now: Timestamp,
         until: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Unlinkable>>;
+        after: Option<&ProjectId>,
+    ) -> Result<Option<Unlinkable>>;
     /// An uncharged blob is gone upstream, and forgotten; or the upstream keeps it, and it stays unserved.
     async fn unlinked(&self, project: &ProjectId, digest: &Digest, is_gone: bool) -> Result<()>;
     /// Which of these the repository does not hold.

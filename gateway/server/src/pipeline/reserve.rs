@@ -16,7 +16,7 @@ use portcullis_oci::route::UploadStart;
 use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, RepositoryName, Tag};
 use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
 use portcullis_tenancy::quota::Purpose;
-use portcullis_tenancy::{Project, RobotId, Store};
+use portcullis_tenancy::{Project, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -114,9 +114,7 @@ impl Need<'_> {
             _ => Some(0),
         };
         let journal = ends_as.map(|digest| self.journal(&id, JournalStep::PutBlob { digest: digest.clone() }));
-        let robot = self.robot();
-        let purpose = Purpose::Upload;
-        let wanted = Wanted { id, robot, purpose, base, length, pins: Vec::new(), journal, locks_tags: false };
+        let wanted = Wanted { base, length, journal, ..self.wanted(id, Purpose::Upload) };
         Ok(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None })
     }
 
@@ -140,9 +138,8 @@ impl Need<'_> {
         };
         let id = operation_id();
         let journal = self.journal(&id, JournalStep::PutBlob { digest: digest.clone() });
-        let (robot, purpose) = (self.robot(), Purpose::Mount);
         let (length, journal) = (Some(bytes), Some(journal));
-        let wanted = Wanted { id, robot, purpose, base: 0, length, pins: Vec::new(), journal, locks_tags: false };
+        let wanted = Wanted { length, journal, ..self.wanted(id, Purpose::Mount) };
         Ok(Some(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None }))
     }
 
@@ -175,10 +172,8 @@ impl Need<'_> {
         let bytes = sizes.iter().fold(own.saturating_add(unpaid.bytes), |sum, (_, size)| sum.saturating_add(*size));
         let id = operation_id();
         let journal = self.journal(&id, step);
-        let robot = self.robot();
-        let purpose = Purpose::Manifest;
-        let wanted =
-            Wanted { id, robot, purpose, base: 0, length: Some(bytes), pins, journal: Some(journal), locks_tags };
+        let (length, journal) = (Some(bytes), Some(journal));
+        let wanted = Wanted { length, journal, pins, locks_tags, ..self.wanted(id, Purpose::Manifest) };
         let hold = self.take(wanted).await?;
         let store = &self.visit.worker.app.store;
         let claimed = || TagLocks::claimed(store, &self.project.id, &self.repository, tags.to_vec(), hold.id());
@@ -186,8 +181,22 @@ impl Need<'_> {
         Ok(Room { hold, sizes, locks })
     }
 
-    fn robot(&self) -> Option<RobotId> {
-        self.granted.caller().robot().map(|robot| robot.id.clone())
+    /// No bytes of an unknown number.
+    fn wanted(&self, id: Box<str>, purpose: Purpose) -> Wanted {
+        let config = &self.visit.settings.config;
+        // Where the gateway keeps repositories apart, nothing is taken away that could be seen to be gone.
+        let is_taken_away = config.upstream.isolation == Isolation::Repository;
+        Wanted {
+            id,
+            robot: self.granted.caller().robot().map(|robot| robot.id.clone()),
+            purpose,
+            base: 0,
+            length: None,
+            pins: Vec::new(),
+            journal: None,
+            locks_tags: false,
+            waiting_percent: is_taken_away.then_some(config.quota.waiting_percent),
+        }
     }
 
     async fn take(&self, wanted: Wanted) -> Result<Arc<Hold>, Refusal> {

@@ -61,7 +61,7 @@ impl Ledger {
     /// Where one writes at a time a look is enough.
     async fn look(write: &mut Write, project: &ProjectId, any: bool) -> Result<(Account, Option<u64>)> {
         let look = query(
-            "SELECT quota_bytes, soft_percent, committed_bytes, reserved_bytes, (SELECT total_bytes FROM house) AS total_bytes \
+            "SELECT quota_bytes, soft_percent, committed_bytes, reserved_bytes, waiting_bytes, (SELECT total_bytes FROM house) AS total_bytes \
              FROM project WHERE id = $1 AND (deleted_at IS NULL OR $2 = 1)",
         );
         let read = |row: &AnyRow| Ok((read(row)?, row::optional_size(row, "total_bytes")?));
@@ -77,7 +77,7 @@ impl Ledger {
         }
         let take = query(
             "UPDATE project SET committed_bytes = committed_bytes WHERE id = $1 AND (deleted_at IS NULL OR $2 = 1) \
-             RETURNING quota_bytes, soft_percent, committed_bytes, reserved_bytes",
+             RETURNING quota_bytes, soft_percent, committed_bytes, reserved_bytes, waiting_bytes",
         );
         let take = take.bind(&*project.0).bind(i64::from(any));
         Ok((write.optional(take, read).await?.ok_or(StoreError::Missing)?, cap))
@@ -86,7 +86,7 @@ impl Ledger {
     /// What is missing for `more` bytes beyond `released` ones, if anything is.
     pub(crate) fn shortage(&self, more: u64, released: u64) -> Option<Shortage> {
         let asked = more.saturating_sub(released);
-        let refused = |total| Some(Shortage { account: self.before, asked, total });
+        let refused = |total| Some(Shortage { account: self.before, asked, total, waits: false });
         if asked > 0 && asked > self.before.free().unwrap_or(u64::MAX) {
             return refused(None);
         }
@@ -99,9 +99,22 @@ impl Ledger {
         }
     }
 
+    /// The same where what was deleted and waits upstream may be so many percent of the quota.
+    fn shortage_upstream(&self, asked: u64, waiting_percent: Option<u32>) -> Option<Shortage> {
+        let free = self.before.free_upstream(waiting_percent?)?;
+        (asked > 0 && asked > free).then_some(Shortage { account: self.before, asked, total: None, waits: true })
+    }
+
+    /// So much is not charged any more, and waits until it is taken away.
+    pub(crate) fn uncharge(&mut self, size: u64) {
+        self.account.committed = self.account.committed.saturating_sub(size);
+        self.account.waiting = self.account.waiting.saturating_add(size);
+    }
+
     /// How many bytes more there is room for.
-    fn room(&self) -> u64 {
-        let own = self.before.free().unwrap_or(u64::MAX);
+    fn room(&self, waiting_percent: Option<u32>) -> u64 {
+        let upstream = waiting_percent.and_then(|percent| self.before.free_upstream(percent));
+        let own = self.before.free().unwrap_or(u64::MAX).min(upstream.unwrap_or(u64::MAX));
         let all = self.total.map(|(cap, others)| cap.saturating_sub(others.saturating_add(self.before.used())));
         own.min(all.unwrap_or(u64::MAX))
     }
@@ -123,10 +136,11 @@ impl Ledger {
     /// The same with these statements, which go along in one go.
     pub(crate) async fn commit_with(self, mut statements: Vec<Query<'_>>) -> Result<Account> {
         if self.account != self.before {
-            let save = query("UPDATE project SET committed_bytes = $2, reserved_bytes = $3 WHERE id = $1");
             let save =
-                save.bind(&*self.project.0).bind(size(self.account.committed)?).bind(size(self.account.reserved)?);
-            statements.push(save);
+                query("UPDATE project SET committed_bytes = $2, reserved_bytes = $3, waiting_bytes = $4 WHERE id = $1");
+            let Account { committed, reserved, waiting, .. } = self.account;
+            let save = save.bind(&*self.project.0).bind(size(committed)?).bind(size(reserved)?);
+            statements.push(save.bind(size(waiting)?));
         }
         self.write.commit_with(statements).await?;
         Ok(self.account)
@@ -135,12 +149,15 @@ impl Ledger {
 
 pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission> {
     let mut ledger = Ledger::open(store, &claim.project, false).await?;
-    // What is being taken away upstream cannot be held on to.
+    // What is charged again takes up no more storage than it does.
+    let mut again = 0_u64;
     if !claim.pins.is_empty() {
         let named = blob::known(&mut ledger.write, &claim.project, &claim.pins).await?;
+        // What is being taken away upstream cannot be held on to.
         if named.values().any(|blob| blob.is_busy(claim.now)) {
             return Ok(Admission::Busy);
         }
+        again = named.values().fold(0, |sum, blob| sum.saturating_add(blob.waiting()));
     }
     // Only an upload's grows; any other is new.
     let have = match claim.purpose {
@@ -152,11 +169,12 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
         Purpose::Mount | Purpose::Manifest => 0,
     };
     let least = claim.at_least.saturating_sub(have);
-    if let Some(shortage) = ledger.shortage(least, 0) {
+    let upstream = ledger.shortage_upstream(least.saturating_sub(again), claim.waiting_percent);
+    if let Some(shortage) = ledger.shortage(least, 0).or(upstream) {
         return Ok(Admission::Refused(shortage));
     }
     let wanted = claim.at_most.max(claim.at_least).saturating_sub(have);
-    let more = wanted.min(ledger.room()).max(least);
+    let more = wanted.min(ledger.room(claim.waiting_percent)).max(least);
     let held = have.saturating_add(more);
     let put = query(
         "INSERT INTO reservation (id, project_id, robot_id, bytes, purpose, expires_at) VALUES ($1, $2, $3, $4, $5, $6) \
@@ -264,13 +282,15 @@ pub(crate) async fn renew(store: &SqlStore, ids: &[Box<str>], now: Timestamp, un
 }
 
 pub(crate) async fn one(store: &SqlStore, project: &ProjectId) -> Result<Account> {
-    let find = query("SELECT quota_bytes, soft_percent, committed_bytes, reserved_bytes FROM project WHERE id = $1");
+    let find = query(
+        "SELECT quota_bytes, soft_percent, committed_bytes, reserved_bytes, waiting_bytes FROM project WHERE id = $1",
+    );
     store.optional(find.bind(&*project.0), read).await?.ok_or(StoreError::Missing)
 }
 
 pub(crate) async fn all(store: &SqlStore) -> Result<Vec<(ProjectId, Account)>> {
     let find = query(bounded!(
-        "SELECT id, quota_bytes, soft_percent, committed_bytes, reserved_bytes FROM project WHERE deleted_at IS NULL ORDER BY name"
+        "SELECT id, quota_bytes, soft_percent, committed_bytes, reserved_bytes, waiting_bytes FROM project WHERE deleted_at IS NULL ORDER BY name"
     ));
     store.all(find, |row| Ok((ProjectId(row::boxed(row, "id")?), read(row)?))).await
 }
@@ -315,13 +335,15 @@ pub(crate) async fn recount(store: &SqlStore, project: &ProjectId, repair: bool)
     let sum = query(
         "SELECT CAST((SELECT coalesce(sum(size), 0) FROM blob WHERE project_id = $1 AND uncharged_at IS NULL) + \
              (SELECT coalesce(sum(one.size), 0) FROM (SELECT max(size) AS size FROM manifest WHERE project_id = $1 GROUP BY digest) AS one) \
-             AS BIGINT) AS used",
+             AS BIGINT) AS used, \
+         CAST((SELECT coalesce(sum(size), 0) FROM blob WHERE project_id = $1 AND uncharged_at IS NOT NULL AND kept_upstream = 0) \
+             AS BIGINT) AS waiting",
     );
     let counted = ledger.account.committed;
-    let recorded =
-        ledger.write.optional(sum.bind(&*project.0), |row| row::size(row, "used")).await?.unwrap_or_default();
+    let read = |row: &AnyRow| Ok((row::size(row, "used")?, row::size(row, "waiting")?));
+    let (recorded, waiting) = ledger.write.optional(sum.bind(&*project.0), read).await?.unwrap_or_default();
     if repair {
-        ledger.account.committed = recorded;
+        (ledger.account.committed, ledger.account.waiting) = (recorded, waiting);
         ledger.commit().await?;
     }
     Ok((counted, recorded))
@@ -360,5 +382,6 @@ fn read(row: &AnyRow) -> Result<Account> {
         soft_percent: soft_percent.map(|percent| row::parsed("soft_percent", percent, u8::try_from)).transpose()?,
         committed: row::size(row, "committed_bytes")?,
         reserved: row::size(row, "reserved_bytes")?,
+        waiting: row::size(row, "waiting_bytes")?,
     })
 }

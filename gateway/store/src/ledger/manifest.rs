@@ -39,12 +39,13 @@ pub(crate) async fn add(
     }
     let is_known = is_known(&mut ledger, pushed).await?;
     let mut more = if is_known { 0 } else { pushed.manifest.size };
-    let (mut charged, mut adopted) = (Vec::new(), Vec::new());
+    let (mut charged, mut adopted, mut waiting) = (Vec::new(), Vec::new(), 0_u64);
     for digest in &named {
         match (known.get(digest.as_str()), sizes.iter().find(|(of, _)| of == digest)) {
             (Some(blob), _) if blob.is_charged => {}
             (Some(blob), _) => {
                 more = more.saturating_add(blob.size);
+                waiting = waiting.saturating_add(blob.waiting());
                 charged.push(digest);
             }
             (None, Some((_, size))) => {
@@ -67,6 +68,7 @@ pub(crate) async fn add(
         }
     }
     ledger.account.committed = ledger.account.committed.saturating_add(more);
+    ledger.account.waiting = ledger.account.waiting.saturating_sub(waiting);
 
     if is_known {
         forget_references(&mut ledger.write, pushed).await?;
@@ -251,6 +253,7 @@ pub(crate) async fn remove(
     let elsewhere = elsewhere.bind(&*project.0).bind(digest.as_str());
     if ledger.write.optional(elsewhere, |_| Ok(())).await?.is_none() {
         removed.reclaimed = size;
+        ledger.account.committed = ledger.account.committed.saturating_sub(size);
     }
     for digest in named {
         // What a manifest under way names waits for that one.
@@ -271,10 +274,10 @@ pub(crate) async fn remove(
         let uncharge = uncharge.bind(&*project.0).bind(digest.as_str()).bind(now.as_millisecond());
         if let Some(size) = ledger.write.optional(uncharge, |row| row::size(row, "size")).await? {
             removed.reclaimed = removed.reclaimed.saturating_add(size);
+            ledger.uncharge(size);
             removed.uncharged.push(digest);
         }
     }
-    ledger.account.committed = ledger.account.committed.saturating_sub(removed.reclaimed);
     ledger.commit().await?;
     Ok(removed)
 }

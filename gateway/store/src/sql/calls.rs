@@ -197,19 +197,19 @@ impl Store for SqlStore {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<(ProjectId, Digest, u64)>> {
-        within(ledger::blob::expire_orphans(self, before, now, limit)).await
+        within(ledger::waiting::expire_orphans(self, before, now, limit)).await
     }
     async fn take_unlinkable(
         &self,
         before: Timestamp,
         now: Timestamp,
         until: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Unlinkable>> {
-        within(ledger::blob::take_unlinkable(self, before, now, until, limit)).await
+        after: Option<&ProjectId>,
+    ) -> Result<Option<Unlinkable>> {
+        within(ledger::waiting::take(self, before, now, until, after)).await
     }
     async fn unlinked(&self, project: &ProjectId, digest: &Digest, is_gone: bool) -> Result<()> {
-        within(ledger::blob::unlinked(self, project, digest, is_gone)).await
+        within(ledger::waiting::unlinked(self, project, digest, is_gone)).await
     }
     async fn has_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
         within(ledger::blob::exists(self, project, repository, digest)).await

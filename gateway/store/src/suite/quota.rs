@@ -6,7 +6,7 @@ use portcullis_tenancy::ledger::{JournalEntry, JournalStep, Removed, Standing};
 use portcullis_tenancy::quota::{Account, Claim, Decision, Purpose, QuotaRequest, Unpaid};
 use std::collections::{BTreeMap, BTreeSet};
 
-fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) -> Claim {
+pub(super) fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) -> Claim {
     Claim {
         id: id.into(),
         project: project.id.clone(),
@@ -18,18 +18,19 @@ fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) -> Claim {
         expires_at: at(600),
         pins: Vec::new(),
         journal: None,
+        waiting_percent: None,
         lock_until: None,
     }
 }
 
-fn held(admission: &Admission) -> Option<u64> {
+pub(super) fn held(admission: &Admission) -> Option<u64> {
     match admission {
         Admission::Granted { held, .. } => Some(*held),
         _ => None,
     }
 }
 
-async fn account(nodes: &Nodes, project: &Project) -> Account {
+pub(super) async fn account(nodes: &Nodes, project: &Project) -> Account {
     let (counted, recorded) = nodes.one.recount(&project.id, false).await.unwrap();
     assert_eq!(counted, recorded, "the counter is the sum of the rows");
     nodes.other.account(&project.id).await.unwrap()
@@ -43,7 +44,7 @@ fn image(project: &Project, repository: &str, of: &str, layers: &[&str]) -> Push
     push
 }
 
-async fn bring(nodes: &Nodes, project: &Project, repository: &str, of: &str) -> Admission {
+pub(super) async fn bring(nodes: &Nodes, project: &Project, repository: &str, of: &str) -> Admission {
     hold(&*nodes.one, &project.id, &repo(repository), &digest(of), 100, Some("none"), at(1)).await.unwrap()
 }
 
@@ -224,11 +225,12 @@ pub async fn what_is_taken_away_upstream_cannot_be_charged_meanwhile(nodes: Node
         hold(&*nodes.one, &acme.id, &repo(repository), &digest("b"), 100, Some("none"), at(1)).await.unwrap();
     }
     nodes.one.expire_orphans(at(2), at(2), 10).await.unwrap();
-    assert!(nodes.one.take_unlinkable(at(2), at(10), at(70), 10).await.unwrap().is_empty(), "the grace is not over");
-    let taken = nodes.one.take_unlinkable(at(3), at(10), at(70), 10).await.unwrap();
-    assert_eq!(taken.len(), 1);
-    assert_eq!(taken[0].repositories, [repo("acme/app"), repo("acme/copy")]);
-    assert!(nodes.other.take_unlinkable(at(3), at(20), at(80), 10).await.unwrap().is_empty(), "somebody is at it");
+    let take =
+        async |before, now, until| nodes.one.take_unlinkable(at(before), at(now), at(until), None).await.unwrap();
+    assert_eq!(take(2, 10, 70).await, None, "the grace is not over");
+    let taken = take(3, 10, 70).await.unwrap();
+    assert_eq!(taken.repositories, [repo("acme/app"), repo("acme/copy")]);
+    assert_eq!(take(3, 20, 80).await, None, "somebody is at it");
     let again = async |second| {
         hold(&*nodes.one, &acme.id, &repo("acme/app"), &digest("b"), 100, Some("none"), at(second)).await.unwrap()
     };
@@ -243,13 +245,13 @@ pub async fn what_is_taken_away_upstream_cannot_be_charged_meanwhile(nodes: Node
 
     // What the upstream does not let go stays unserved, and is left alone.
     nodes.one.expire_orphans(at(72), at(72), 10).await.unwrap();
-    nodes.one.take_unlinkable(at(73), at(80), at(90), 10).await.unwrap();
+    take(73, 80, 90).await.unwrap();
     nodes.one.unlinked(&acme.id, &digest("b"), false).await.unwrap();
     assert_eq!(nodes.one.standing(&acme.id, &repo("acme/app"), &digest("b")).await.unwrap(), Standing::Uncharged);
-    assert!(nodes.one.take_unlinkable(at(999), at(999), at(1000), 10).await.unwrap().is_empty());
+    assert_eq!(take(999, 999, 1000).await, None);
     assert!(held(&again(1000).await).is_some());
     nodes.one.expire_orphans(at(1001), at(1001), 10).await.unwrap();
-    nodes.one.take_unlinkable(at(1002), at(1003), at(1010), 10).await.unwrap();
+    take(1002, 1003, 1010).await.unwrap();
     nodes.one.unlinked(&acme.id, &digest("b"), true).await.unwrap();
     assert_eq!(nodes.one.standing(&acme.id, &repo("acme/app"), &digest("b")).await.unwrap(), Standing::Unknown);
 }
@@ -421,7 +423,7 @@ pub async fn what_may_not_stay_is_on_record_and_not_served(nodes: Nodes) {
     assert_eq!((now.committed, now.reserved), (0, 0));
     let standing = async |blob: &str| nodes.other.standing(&acme.id, &repo("acme/app"), &digest(blob)).await.unwrap();
     assert_eq!(standing("new").await, Standing::Uncharged);
-    assert_eq!(nodes.one.take_unlinkable(at(2), at(2), at(9), 10).await.unwrap().len(), 1, "it is taken away");
+    assert!(nodes.one.take_unlinkable(at(2), at(2), at(9), None).await.unwrap().is_some(), "it is taken away");
     // From another repository it would be missed by whoever is at it.
     let elsewhere = StoredBlob { at: at(3), ..of("acme/copy", "new") };
     nodes.one.disown(&elsewhere, "none").await.unwrap();
@@ -530,8 +532,11 @@ async fn run_through(nodes: &Nodes, steps: &[Step], runs: &mut u32) -> std::resu
         model.take(nodes, &acme, step, at(number.try_into().unwrap())).await;
         let counted = nodes.one.recount(&acme.id, false).await.unwrap();
         let account = nodes.other.account(&acme.id).await.unwrap();
-        let expected = (model.committed(), model.reserved.values().sum::<u64>());
-        if (account.committed, account.reserved) != expected || counted.0 != counted.1 || account.used() > ROOM {
+        let expected = (model.committed(), model.reserved.values().sum::<u64>(), model.waiting());
+        if (account.committed, account.reserved, account.waiting) != expected
+            || counted.0 != counted.1
+            || account.used() > ROOM
+        {
             return Err(format!("step {number}: {account:?}, recounted {counted:?}, expected {expected:?}"));
         }
     }
@@ -546,6 +551,12 @@ impl Model {
     fn committed(&self) -> u64 {
         let manifests: BTreeSet<&String> = self.images.keys().map(|(_, of)| of).collect();
         self.charged.iter().map(|blob| size(*blob)).sum::<u64>() + 500 * manifests.len() as u64
+    }
+
+    /// What is held and not charged.
+    fn waiting(&self) -> u64 {
+        let held: BTreeSet<u64> = self.links.iter().map(|(_, blob)| *blob).collect();
+        held.difference(&self.charged).map(|blob| size(*blob)).sum()
     }
 
     async fn take(&mut self, nodes: &Nodes, acme: &Project, step: &Step, now: Timestamp) {
