@@ -61,6 +61,7 @@ macro_rules! every_behaviour {
             sessions::a_link_closes_the_upload_that_brought_it
             sessions::a_scope_set_lives_as_long_as_its_latest_use
             sessions::a_sweep_takes_what_has_ended_and_nothing_else
+            sessions::what_a_deleted_robot_or_project_left_under_way_is_given_up
             sessions::the_journal_gives_back_what_was_not_struck_out
             ledger::a_link_belongs_to_one_repository_of_one_project
             ledger::what_is_missing_is_told_however_many_are_asked_for

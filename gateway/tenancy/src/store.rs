@@ -74,7 +74,7 @@ pub trait Store: Send + Sync {
     async fn replace_secrets(&self, robot: &Robot, newest: &str) -> Result<()>;
     /// Disables (some time) or enables (none) a robot.
     async fn set_disabled(&self, id: &RobotId, disabled_at: Option<Timestamp>) -> Result<()>;
-    /// Deletes a robot with its secrets, grants and open uploads.
+    /// Deletes a robot with its secrets, grants and open uploads, which are left to be given up upstream.
     async fn delete_robot(&self, id: &RobotId) -> Result<()>;
     /// Notes when secrets were last used: (secret id, time). Does not bump the generation; a secret that is gone is no error.
     async fn note_use(&self, uses: &[(Box<str>, Timestamp)]) -> Result<()>;
@@ -120,8 +120,9 @@ pub trait Store: Send + Sync {
     async fn close_upload(&self, id: &str) -> Result<()>;
     /// Notes where an upload goes on upstream.
     async fn move_upload(&self, id: &str, upstream: &str) -> Result<()>;
-    /// Uploads whose reservation ended before `now`, or that ended themselves where they have none, at most `limit`. One whose end
-    /// is in the journal is left to whoever finds out what became of it.
+    /// Uploads whose reservation ended before `now`, or that ended themselves where they have none, and those whose robot or project
+    /// was deleted and at which nobody is at work, at most `limit`. One whose end is in the journal is left to whoever finds out
+    /// what became of it.
     async fn ended_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<Upload>>;
     /// Forgets scope sets that ended before `now`, and releases reservations that did and are no upload's; returns how many.
     async fn sweep(&self, now: Timestamp) -> Result<u64>;
