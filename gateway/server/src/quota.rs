@@ -16,12 +16,13 @@ use http::Method;
 use portcullis_oci::{Digest, ErrorCode, ProtocolError, RepositoryName};
 use portcullis_store::CachedStore;
 use portcullis_tenancy::ledger::JournalEntry;
-use portcullis_tenancy::quota::{Account, Admission, Claim, Purpose, Shortage, Size};
-use portcullis_tenancy::{Project, ProjectId, RobotId, StoreError, Timestamp, random_id};
+use portcullis_tenancy::quota::{Account, Admission, Claim, Lease, Purpose, Shortage, Size};
+use portcullis_tenancy::{Project, ProjectId, RobotId, Store, StoreError, Timestamp, random_id};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
 use tokio::time::sleep;
 
@@ -34,8 +35,10 @@ const FIRST_STEP: u64 = 1024 * 1024;
 /// Longest step.
 const LONGEST_STEP: u64 = 64 * 1024 * 1024;
 /// How long is waited for the end of an upload's request before.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
+/// How often another node's request of the upload is looked after.
+const LOOK: Duration = Duration::from_millis(200);
 /// How long is waited for what other nodes may release, before a refusal is final.
 const SECOND_LOOKS: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(600)];
 
@@ -44,6 +47,8 @@ pub struct Holds {
     store: Arc<CachedStore>,
     /// How long a reservation lasts without a sign of life.
     life: Duration,
+    /// This node's name: by it, it knows its own leases after a crash as well.
+    node: Box<str>,
     at_work: Mutex<HashMap<Box<str>, Weak<Hold>>>,
     /// Refusals of one project stand in a row: each sees what the one before has released.
     turns: Mutex<HashMap<ProjectId, Weak<Turns<()>>>>,
@@ -71,6 +76,8 @@ pub struct Wanted {
     pub locks_tags: bool,
     /// How much of what is deleted may still be upstream, in percent of the quota; none where nobody knows how much it is.
     pub waiting_percent: Option<u32>,
+    /// How long is waited until no other node is at work at the upload; none where no other one can know of it.
+    pub alone_within: Option<Duration>,
 }
 
 /// Room for one upload's request, or for one operation.
@@ -106,15 +113,28 @@ struct Outcome {
     failure: Option<TakeError>,
     /// Its tags are locked.
     locked: bool,
+    lease: Leased,
     /// Nobody else is refused before what this one holds is released.
     turn: Option<OwnedMutexGuard<()>>,
 }
 
+/// How a hold stands to its upload's lease.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Leased {
+    /// It needs none, or has left it.
+    #[default]
+    No,
+    /// It goes along with the first claim.
+    Wanted,
+    /// It has it.
+    Yes,
+}
+
 impl Holds {
     /// At work at nothing.
-    pub fn new(store: Arc<CachedStore>, life: Duration) -> Arc<Self> {
+    pub fn new(store: Arc<CachedStore>, life: Duration, node: &str) -> Arc<Self> {
         let metrics = QuotaMetrics::default();
-        Arc::new(Self { store, life, at_work: Mutex::default(), turns: Mutex::default(), metrics })
+        Arc::new(Self { store, life, node: node.into(), at_work: Mutex::default(), turns: Mutex::default(), metrics })
     }
 
     /// Reserves room. Where there is none, the hold has the shortage: whoever has released what it stands for drops it.
@@ -131,7 +151,10 @@ impl Holds {
             waiting_percent: wanted.waiting_percent,
             room: Mutex::new(Room { step: FIRST_STEP, ..Room::default() }),
             asking: Turns::default(),
-            outcome: Mutex::default(),
+            outcome: Mutex::new(Outcome {
+                lease: if wanted.alone_within.is_some() { Leased::Wanted } else { Leased::No },
+                ..Outcome::default()
+            }),
             is_over: AtomicBool::new(false),
         });
         // Two requests of one upload at once would each count as if they were alone. One that its client has broken off may take
@@ -146,8 +169,14 @@ impl Holds {
         let least = wanted.base.saturating_add(wanted.length.unwrap_or_default());
         let takes_ahead = wanted.length.is_none() && !self.is_scarce(&project.id);
         let most = if takes_ahead { least.saturating_add(FIRST_STEP) } else { least };
-        hold.ask(least, most, &wanted.pins, wanted.journal).await?;
-        Ok(hold)
+        // Nor are there two nodes at work at it.
+        let patience = wanted.alone_within.unwrap_or_default();
+        loop {
+            match hold.ask(least, most, &wanted.pins, wanted.journal.clone()).await {
+                Err(TakeError::AtWork) if begun.elapsed() < patience => sleep(LOOK).await,
+                asked => return asked.map(|()| hold),
+            }
+        }
     }
 
     /// Shows that somebody is at work, for as long as it is let run.
@@ -156,8 +185,9 @@ impl Holds {
         if ids.is_empty() {
             return;
         }
-        let (now, until) = self.times();
-        if let Err(error) = self.store.run(move |store| async move { store.renew(&ids, now, until).await }).await {
+        let ((now, until), lease) = (self.times(), self.lease());
+        let renew = |store: Arc<dyn Store>| async move { store.renew(&ids, now, until, Some(&lease)).await };
+        if let Err(error) = self.store.run(renew).await {
             tracing::warn!(%error, "reservations were not renewed; it is tried again");
         }
     }
@@ -190,6 +220,11 @@ impl Holds {
     fn times(&self) -> (Timestamp, Timestamp) {
         let now = Timestamp::now();
         (now, now.checked_add(self.life).unwrap_or(now))
+    }
+
+    fn lease(&self) -> Lease {
+        let now = Timestamp::now();
+        Lease { holder: self.node.clone(), until: now.checked_add(LEASE).unwrap_or(now) }
     }
 
     /// Whether somebody of the project's is looking for room that others took ahead.
@@ -259,9 +294,35 @@ impl Hold {
         &self.id
     }
 
-    /// Its request is over: the next one of its upload may begin.
-    pub fn end(&self) {
-        self.is_over.store(true, Ordering::Release);
+    /// Its request is over: the next one of its upload may begin, here and, where its lease is still held, then elsewhere.
+    pub fn end(self: &Arc<Self>) {
+        let is_leased = locked(&self.outcome).lease == Leased::Yes;
+        match Handle::try_current() {
+            Ok(runtime) if is_leased => {
+                let hold = Arc::clone(self);
+                runtime.spawn(async move {
+                    if let Err(error) = hold.leave(None).await {
+                        tracing::warn!(%error, "an upload's lease was not given back; it runs out");
+                    }
+                    hold.is_over.store(true, Ordering::Release);
+                });
+            }
+            _ => self.is_over.store(true, Ordering::Release),
+        }
+    }
+
+    /// Gives the lease back: another node may go on with the upload, which has moved upstream if that is told.
+    pub async fn leave(&self, moved: Option<Box<str>>) -> Result<(), StoreError> {
+        let (id, node) = (self.id.clone(), self.holds.node.clone());
+        let leave = |store: Arc<dyn Store>| async move { store.leave_upload(&id, &node, moved.as_deref()).await };
+        self.holds.store.run(leave).await?;
+        self.forget_lease();
+        Ok(())
+    }
+
+    /// The upload is over, and its lease with it.
+    pub fn forget_lease(&self) {
+        locked(&self.outcome).lease = Leased::No;
     }
 
     /// Whether the number of bytes was known.
@@ -306,8 +367,9 @@ impl Hold {
     pub async fn release(&self) {
         let _order = self.asking.lock().await;
         let id = self.id.clone();
-        if let Err(error) = self.holds.store.run(|store| async move { store.release(&id).await }).await {
-            tracing::warn!(%error, "a reservation was not released; it runs out");
+        match self.holds.store.run(|store| async move { store.release(&id).await }).await {
+            Ok(()) => self.forget_lease(),
+            Err(error) => tracing::warn!(%error, "a reservation was not released; it runs out"),
         }
     }
 
@@ -411,17 +473,24 @@ impl Hold {
             journal,
             waiting_percent: self.waiting_percent,
             lock_until: self.locks_tags.then(tag_lock::lease),
+            lease: (locked(&self.outcome).lease == Leased::Wanted).then(|| self.holds.lease()),
         };
+        let takes_lease = claim.lease.is_some();
         let began = Instant::now();
         let admission = self.holds.store.run(move |store| async move { store.reserve(&claim).await }).await?;
         self.holds.metrics.took("reserve", began);
         match admission {
             Admission::Granted { held, locked: has_locked, .. } => {
                 locked(&self.room).allowed = held.saturating_sub(self.base);
-                locked(&self.outcome).locked |= has_locked;
+                let mut outcome = locked(&self.outcome);
+                outcome.locked |= has_locked;
+                if takes_lease {
+                    outcome.lease = Leased::Yes;
+                }
                 Ok(Ok(()))
             }
             Admission::Refused(shortage) => Ok(Err(shortage)),
+            Admission::Busy if takes_lease => Err(TakeError::AtWork),
             Admission::Busy => Err(TakeError::Unlinking),
         }
     }
@@ -469,16 +538,17 @@ impl Drop for Hold {
 }
 
 /// Gives an upload up: what the upstream has of it goes, and so does the room that it had. Where the upstream does not answer
-/// for it, the upload keeps its room until the sweeper gives it up.
-pub async fn abandon(worker: &Worker, project: &Project, repository: &RepositoryName, session: &Session) {
+/// for it, the upload keeps its room until the sweeper gives it up. Whether it is over.
+pub async fn abandon(worker: &Worker, project: &Project, repository: &RepositoryName, session: &Session) -> bool {
     if let Err(error) = end_upload(&worker.app, &worker.pool, project, repository, &session.upstream).await {
         tracing::warn!(project = %project.name, %repository, %error, "an upload was not given up upstream; it is tried again");
-        return;
+        return false;
     }
     let id = session.upload.clone();
-    if let Err(error) = worker.app.store.run(|store| async move { store.close_upload(&id).await }).await {
-        tracing::warn!(%error, "an upload that was given up is still on record; it runs out");
-    }
+    let closed = worker.app.store.run(|store| async move { store.close_upload(&id).await }).await;
+    closed
+        .inspect_err(|error| tracing::warn!(%error, "an upload that was given up is still on record; it runs out"))
+        .is_ok()
 }
 
 /// Ends an upload upstream, where it lies there: what the upstream has of it takes up storage that nobody is charged with. One

@@ -111,7 +111,7 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, turn: &Turn, now: Timestamp) ->
             app.holds.metrics.finished();
         } else {
             // Behind all others, so that it is not in their way for ever.
-            app.store.run(move |store| async move { store.renew(&id, now, now).await }).await?;
+            app.store.run(move |store| async move { store.renew(&id, now, now, None).await }).await?;
         }
     }
     let orphan_grace = app.settings.load().config.quota.orphan_grace;

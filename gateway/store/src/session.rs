@@ -44,6 +44,15 @@ pub(crate) async fn move_upload(store: &SqlStore, id: &str, upstream: &str) -> R
     store.execute(query("UPDATE upload SET upstream = $2 WHERE id = $1").bind(id).bind(upstream)).await.map(|_| ())
 }
 
+pub(crate) async fn leave_upload(store: &SqlStore, id: &str, holder: &str, upstream: Option<&str>) -> Result<()> {
+    let leave = query("UPDATE reservation SET worker = NULL, working_until = NULL WHERE id = $1 AND worker = $2");
+    let mut statements = vec![leave.bind(id).bind(holder)];
+    if let Some(upstream) = upstream {
+        statements.push(query("UPDATE upload SET upstream = $2 WHERE id = $1").bind(id).bind(upstream));
+    }
+    store.together(statements).await
+}
+
 /// Puts uploads, of the robot or project `$1`, among those that nobody goes on with. They are still to be deleted.
 macro_rules! abandon {
     ($of:literal) => {

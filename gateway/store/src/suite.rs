@@ -80,6 +80,7 @@ macro_rules! every_behaviour {
             quota::an_orphan_waits_for_its_grace_and_a_look_at_it_renews_it
             quota::what_is_taken_away_upstream_cannot_be_charged_meanwhile
             quota::a_sweep_releases_what_nobody_renews_and_nobody_journalled
+            quota::an_upload_is_one_nodes_at_a_time
             quota::what_is_found_after_a_crash_counts_once_and_whatever_room_there_is
             quota::a_push_and_a_deletion_side_by_side_both_stay_in_the_journal
             quota::a_push_locks_its_tags_with_its_reservation_and_gives_them_back_with_its_record

@@ -10,7 +10,7 @@ use crate::ledger::{
 use crate::limit::{Change, LimitOwner, Overrides};
 use crate::policy::{Attachment, PolicyName};
 use crate::project::{NewProject, prefixes_overlap};
-use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
+use crate::quota::{Account, Admission, Breakdown, Claim, Decision, Lease, QuotaRequest, Total, Unpaid};
 use crate::store::{Generation, Result};
 use crate::token::ScopeSet;
 use crate::{Project, ProjectId, ProjectName, Robot, RobotId, Store, StoreError, Timestamp, project};
@@ -198,6 +198,9 @@ impl Store for MemoryStore {
     async fn move_upload(&self, _: &str, _: &str) -> Result<()> {
         unasked("move_upload")
     }
+    async fn leave_upload(&self, _: &str, _: &str, _: Option<&str>) -> Result<()> {
+        unasked("leave_upload")
+    }
     async fn ended_uploads(&self, _: Timestamp, _: u32) -> Result<Vec<Upload>> {
         unasked("ended_uploads")
     }
@@ -252,7 +255,7 @@ impl Store for MemoryStore {
     async fn release(&self, _: &str) -> Result<()> {
         unasked("release")
     }
-    async fn renew(&self, _: &[Box<str>], _: Timestamp, _: Timestamp) -> Result<()> {
+    async fn renew(&self, _: &[Box<str>], _: Timestamp, _: Timestamp, _: Option<&Lease>) -> Result<()> {
         unasked("renew")
     }
     async fn recount(&self, _: &ProjectId, _: bool) -> Result<(u64, u64)> {

@@ -128,6 +128,24 @@ pub struct Claim {
     pub waiting_percent: Option<u32>,
     /// The tags of the manifest in the journal are locked along with it, by the claim's id and until then, where all are free.
     pub lock_until: Option<Timestamp>,
+    /// Whose request of an upload it is, where other nodes may have one of the same upload.
+    pub lease: Option<Lease>,
+}
+
+/// Somebody is at work at an upload: nobody else is until he leaves it, or is silent for too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Who: a node.
+    pub holder: Box<str>,
+    /// Until when that counts if it is not renewed.
+    pub until: Timestamp,
+}
+
+impl Lease {
+    /// Whether another one has to wait for it.
+    pub fn keeps_out(&self, other: &Self, now: Timestamp) -> bool {
+        self.holder != other.holder && self.until > now
+    }
 }
 
 /// What a reservation is for.
@@ -166,7 +184,7 @@ pub enum Admission {
     },
     /// There is not, and nothing has changed.
     Refused(Shortage),
-    /// The digest is being taken away upstream this moment, and nothing has changed.
+    /// The digest is being taken away upstream this moment, or somebody else is at work at the upload, and nothing has changed.
     Busy,
 }
 

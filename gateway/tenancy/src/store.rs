@@ -10,7 +10,7 @@ use crate::ledger::{
 };
 use crate::limit::{Change, LimitOwner, Overrides};
 use crate::policy::{Attachment, PolicyName};
-use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
+use crate::quota::{Account, Admission, Breakdown, Claim, Decision, Lease, QuotaRequest, Total, Unpaid};
 use crate::token::ScopeSet;
 use crate::{Project, ProjectId, Robot, RobotId, Timestamp};
 use portcullis_oci::{Digest, RepositoryName, Tag};
@@ -120,6 +120,8 @@ pub trait Store: Send + Sync {
     async fn close_upload(&self, id: &str) -> Result<()>;
     /// Notes where an upload goes on upstream.
     async fn move_upload(&self, id: &str, upstream: &str) -> Result<()>;
+    /// A request of an upload is over: the holder gives its lease back, and notes where it goes on upstream if that has changed.
+    async fn leave_upload(&self, id: &str, holder: &str, upstream: Option<&str>) -> Result<()>;
     /// Uploads whose reservation ended before `now`, or that ended themselves where they have none, and those whose robot or project
     /// was deleted and at which nobody is at work, at most `limit`. One whose end is in the journal is left to whoever finds out
     /// what became of it.
@@ -158,8 +160,9 @@ pub trait Store: Send + Sync {
     async fn shrink(&self, id: &str, bytes: u64, expires_at: Timestamp) -> Result<()>;
     /// Releases a reservation, and strikes its journal entry out: nothing was done upstream, or it was undone.
     async fn release(&self, id: &str) -> Result<()>;
-    /// Shows that somebody is at work on these operations: reservations last until `until`, journal entries are as of `now`.
-    async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp) -> Result<()>;
+    /// Shows that somebody is at work on these operations: reservations last until `until`, journal entries are as of `now`, and
+    /// what of them the lease's holder has lasts as long as that. What is being changed this moment is left for the next time.
+    async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp, lease: Option<&Lease>) -> Result<()>;
     /// Compares a project's counter with what it has on record, and returns both; sets the counter right where it is to.
     async fn recount(&self, project: &ProjectId, repair: bool) -> Result<(u64, u64)>;
 

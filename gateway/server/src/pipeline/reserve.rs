@@ -8,7 +8,7 @@ use super::inspect::Payload;
 use super::respond::Refusal;
 use super::screen::{Leave, Screened};
 use crate::config::Isolation;
-use crate::quota::{Hold, Wanted, abandon, operation_id};
+use crate::quota::{Hold, PATIENCE, TakeError, Wanted, abandon, operation_id};
 use crate::tag_lock::TagLocks;
 use http::{StatusCode, header};
 use portcullis_oci::manifest::Manifest;
@@ -19,6 +19,7 @@ use portcullis_tenancy::quota::Purpose;
 use portcullis_tenancy::{Project, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An operation that may go upstream. Only this stage makes one.
 pub struct Cleared {
@@ -75,6 +76,7 @@ pub async fn reserve(visit: &Visit, screened: Screened) -> Result<Cleared, Refus
         (Operation::UploadStart { start: UploadStart::Mount { digest, from: Some(from) }, .. }, _) => {
             need.of_mount(digest, from).await?
         }
+        (Operation::UploadCancel { .. }, _) => need.of_cancel().await?,
         (Operation::ManifestPush { tags, .. }, Payload::Manifest { manifest, .. }) => {
             let step = JournalStep::PutManifest { digest: manifest.digest.clone(), tags: tags.clone() };
             Some(need.of_manifest(manifest, tags, step, !screened.has_locks()).await?)
@@ -114,8 +116,23 @@ impl Need<'_> {
             _ => Some(0),
         };
         let journal = ends_as.map(|digest| self.journal(&id, JournalStep::PutBlob { digest: digest.clone() }));
-        let wanted = Wanted { base, length, journal, ..self.wanted(id, Purpose::Upload) };
+        let alone_within = session.map(|_| PATIENCE);
+        let wanted = Wanted { base, length, journal, alone_within, ..self.wanted(id, Purpose::Upload) };
         Ok(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None })
+    }
+
+    /// The end of an upload that its client gives up: it brings nothing, and nobody else may be at work at it.
+    async fn of_cancel(&self) -> Result<Option<Room>, Refusal> {
+        let Some(session) = self.granted.session() else { return Ok(None) };
+        if self.visit.worker.app.holds.is_at_work(&session.upload) {
+            return Err(TakeError::AtWork.into());
+        }
+        let wanted = Wanted {
+            length: Some(0),
+            alone_within: Some(Duration::ZERO),
+            ..self.wanted(session.upload.clone(), Purpose::Upload)
+        };
+        Ok(Some(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None }))
     }
 
     /// A mount: nothing where the project is charged with the blob already. None where its size cannot be told: it will be no
@@ -196,6 +213,7 @@ impl Need<'_> {
             journal: None,
             locks_tags: false,
             waiting_percent: is_taken_away.then_some(config.quota.waiting_percent),
+            alone_within: None,
         }
     }
 

@@ -1,12 +1,12 @@
 //! A project's account. Whoever changes what a project is charged with holds its row from the first look to the commit: the
 //! counters are always the sums of the rows, and no two admissions count the same room.
 
-use super::{CHUNK, FEW, blob, size};
+use super::{CHUNK, FEW, blob, placeholders, size};
 use crate::sql::{Query, SqlStore, Write, bounded};
 use crate::together::Joined;
 use crate::{journal, row};
 use portcullis_oci::{Digest, RepositoryName};
-use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Purpose, Shortage, Total};
+use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Lease, Purpose, Shortage, Total};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::AnyRow;
@@ -162,9 +162,14 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
     // Only an upload's grows; any other is new.
     let have = match claim.purpose {
         Purpose::Upload => {
-            let have = query("SELECT bytes FROM reservation WHERE id = $1 AND project_id = $2");
+            let have = query("SELECT bytes, worker, working_until FROM reservation WHERE id = $1 AND project_id = $2");
             let have = have.bind(&*claim.id).bind(&*claim.project.0);
-            ledger.write.optional(have, |row| row::size(row, "bytes")).await?.unwrap_or_default()
+            match ledger.write.optional(have, read_held).await? {
+                Some((_, Some(other))) if claim.lease.as_ref().is_some_and(|own| other.keeps_out(own, claim.now)) => {
+                    return Ok(Admission::Busy);
+                }
+                held => held.map_or(0, |(bytes, _)| bytes),
+            }
         }
         Purpose::Mount | Purpose::Manifest => 0,
     };
@@ -177,8 +182,11 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
     let more = wanted.min(ledger.room(claim.waiting_percent)).max(least);
     let held = have.saturating_add(more);
     let put = query(
-        "INSERT INTO reservation (id, project_id, robot_id, bytes, purpose, expires_at) VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (id) DO UPDATE SET bytes = excluded.bytes, expires_at = excluded.expires_at",
+        "INSERT INTO reservation (id, project_id, robot_id, bytes, purpose, expires_at, worker, working_until) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (id) DO UPDATE SET bytes = excluded.bytes, expires_at = excluded.expires_at, \
+         worker = coalesce(excluded.worker, reservation.worker), \
+         working_until = coalesce(excluded.working_until, reservation.working_until)",
     );
     let put = put
         .bind(&*claim.id)
@@ -186,7 +194,9 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
         .bind(claim.robot.as_ref().map(|robot| &*robot.0))
         .bind(size(held)?)
         .bind(claim.purpose.name())
-        .bind(claim.expires_at.as_millisecond());
+        .bind(claim.expires_at.as_millisecond())
+        .bind(claim.lease.as_ref().map(|lease| &*lease.holder))
+        .bind(claim.lease.as_ref().map(|lease| lease.until.as_millisecond()));
     let mut statements = vec![put];
     for chunk in claim.pins.chunks(CHUNK) {
         let mut sql = String::from("INSERT INTO pin (project_id, reservation_id, digest) VALUES ");
@@ -271,12 +281,31 @@ pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
     Ok(released)
 }
 
-pub(crate) async fn renew(store: &SqlStore, ids: &[Box<str>], now: Timestamp, until: Timestamp) -> Result<()> {
-    for id in ids {
-        let reservation = query("UPDATE reservation SET expires_at = $2 WHERE id = $1 AND expires_at < $2");
-        store.execute(reservation.bind(&**id).bind(until.as_millisecond())).await?;
-        let entry = query("UPDATE journal SET touched_at = $2 WHERE id = $1");
-        store.execute(entry.bind(&**id).bind(now.as_millisecond())).await?;
+pub(crate) async fn renew(
+    store: &SqlStore,
+    ids: &[Box<str>],
+    now: Timestamp,
+    until: Timestamp,
+    lease: Option<&Lease>,
+) -> Result<()> {
+    // Whoever has one of these rows is at work at it, and may be waiting for another one of them: he is not waited for.
+    let lock = if store.joined() == Joined::Within { " FOR UPDATE SKIP LOCKED" } else { "" };
+    for chunk in ids.chunks(CHUNK) {
+        let rows = |set: &str, table: &str, first: usize| {
+            let mut sql = format!("UPDATE {table} SET {set} WHERE id IN (SELECT id FROM {table} WHERE id IN (");
+            placeholders(&mut sql, first, chunk.len());
+            let _ = write!(sql, "){lock})");
+            query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW)
+        };
+        let set = "expires_at = CASE WHEN expires_at < $1 THEN $1 ELSE expires_at END, \
+            working_until = CASE WHEN worker = $2 THEN $3 ELSE working_until END";
+        let reservations = rows(set, "reservation", 4)
+            .bind(until.as_millisecond())
+            .bind(lease.map_or("", |lease| &*lease.holder))
+            .bind(lease.map_or(0, |lease| lease.until.as_millisecond()));
+        let entries = rows("touched_at = $1", "journal", 2).bind(now.as_millisecond());
+        let bound = [reservations, entries].map(|rows| chunk.iter().fold(rows, |rows, id| rows.bind(&**id)));
+        store.together(bound.into()).await?;
     }
     Ok(())
 }
@@ -373,6 +402,13 @@ pub(crate) async fn breakdown(store: &SqlStore, project: &ProjectId, limit: u32)
     let read = |row: &AnyRow| Ok((row::parse(row, "digest", Digest::parse)?, row::size(row, "size")?));
     let blobs = store.all(blobs.bind(&*project.0).bind(i64::from(limit)), read).await?;
     Ok(Breakdown { reclaimable: reclaimable.unwrap_or_default(), repositories, blobs })
+}
+
+/// A reservation's bytes, and whose upload it is now.
+fn read_held(row: &AnyRow) -> Result<(u64, Option<Lease>)> {
+    let holder = row::optional_text(row, "worker")?.map(Box::from);
+    let lease = holder.zip(row::optional_time(row, "working_until")?).map(|(holder, until)| Lease { holder, until });
+    Ok((row::size(row, "bytes")?, lease))
 }
 
 fn read(row: &AnyRow) -> Result<Account> {

@@ -12,7 +12,7 @@ use portcullis_tenancy::ledger::{
 };
 use portcullis_tenancy::limit::{Change, LimitOwner, Overrides};
 use portcullis_tenancy::policy::{Attachment, PolicyName};
-use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
+use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Decision, Lease, QuotaRequest, Total, Unpaid};
 use portcullis_tenancy::store::{Generation, Result};
 use portcullis_tenancy::token::ScopeSet;
 use portcullis_tenancy::{Project, ProjectId, Robot, RobotId, Store, Timestamp};
@@ -119,6 +119,9 @@ impl Store for SqlStore {
     async fn move_upload(&self, id: &str, upstream: &str) -> Result<()> {
         within(session::move_upload(self, id, upstream)).await
     }
+    async fn leave_upload(&self, id: &str, holder: &str, upstream: Option<&str>) -> Result<()> {
+        within(session::leave_upload(self, id, holder, upstream)).await
+    }
     async fn ended_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<Upload>> {
         within(session::ended_uploads(self, now, limit)).await
     }
@@ -172,8 +175,8 @@ impl Store for SqlStore {
     async fn release(&self, id: &str) -> Result<()> {
         within(ledger::account::release(self, id)).await
     }
-    async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp) -> Result<()> {
-        within(ledger::account::renew(self, ids, now, until)).await
+    async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp, lease: Option<&Lease>) -> Result<()> {
+        within(ledger::account::renew(self, ids, now, until, lease)).await
     }
     async fn recount(&self, project: &ProjectId, repair: bool) -> Result<(u64, u64)> {
         within(ledger::account::recount(self, project, repair)).await

@@ -3,7 +3,7 @@
 use super::*;
 use portcullis_tenancy::StoreError;
 use portcullis_tenancy::ledger::{JournalEntry, JournalStep, Removed, Standing};
-use portcullis_tenancy::quota::{Account, Claim, Decision, Purpose, QuotaRequest, Unpaid};
+use portcullis_tenancy::quota::{Account, Claim, Decision, Lease, Purpose, QuotaRequest, Unpaid};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) -> Claim {
@@ -20,6 +20,7 @@ pub(super) fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) ->
         journal: None,
         waiting_percent: None,
         lock_until: None,
+        lease: None,
     }
 }
 
@@ -275,7 +276,7 @@ pub async fn a_sweep_releases_what_nobody_renews_and_nobody_journalled(nodes: No
     }
     nodes.one.close_upload("closed").await.unwrap();
     assert_eq!(account(&nodes, &acme).await.reserved, 40);
-    nodes.one.renew(&["renewed".into()], at(500), at(900)).await.unwrap();
+    nodes.one.renew(&["renewed".into()], at(500), at(900), None).await.unwrap();
     assert!(nodes.other.ended_uploads(at(600), 10).await.unwrap().is_empty());
     nodes.one.sweep(at(601)).await.unwrap();
     assert_eq!(account(&nodes, &acme).await.reserved, 30);
@@ -288,6 +289,36 @@ pub async fn a_sweep_releases_what_nobody_renews_and_nobody_journalled(nodes: No
     assert!(nodes.other.unfinished(at(2)).await.unwrap().is_empty());
     nodes.one.sweep(at(901)).await.unwrap();
     assert_eq!(account(&nodes, &acme).await.reserved, 0);
+}
+
+pub async fn an_upload_is_one_nodes_at_a_time(nodes: Nodes) {
+    let (acme, ci) = acme(&*nodes.one).await;
+    nodes.one.open_upload(&upload("u", &ci, "acme/app")).await.unwrap();
+    let lease = |node: &str, until| Lease { holder: node.into(), until: at(until) };
+    let is_let_in = async |node: &str, now| {
+        let claim = Claim { now: at(now), lease: Some(lease(node, now + 30)), ..claim(&acme, "u", 100, 100) };
+        let admission = nodes.one.reserve(&claim).await.unwrap();
+        assert!(matches!(admission, Admission::Granted { .. } | Admission::Busy), "{admission:?}");
+        admission != Admission::Busy
+    };
+    assert!(is_let_in("one", 0).await);
+    assert!(!is_let_in("other", 1).await);
+    assert!(is_let_in("one", 10).await, "it is its own, as after a crash");
+    assert_eq!(held(&nodes.one.reserve(&claim(&acme, "u", 200, 200)).await.unwrap()), Some(200));
+    assert!(!is_let_in("other", 11).await, "more room changes nothing");
+    let renew = async |node: &str, until| {
+        nodes.one.renew(&["u".into(), "?".into()], at(35), at(700), Some(&lease(node, until))).await.unwrap();
+    };
+    renew("one", 65).await;
+    renew("other", 999).await;
+    assert!(!is_let_in("other", 64).await);
+    assert!(is_let_in("other", 65).await, "nobody renews it any more");
+    nodes.one.leave_upload("u", "one", None).await.unwrap();
+    assert!(!is_let_in("one", 66).await, "only its holder gives it back");
+    nodes.other.leave_upload("u", "other", Some("/v2/further")).await.unwrap();
+    assert_eq!(nodes.one.upload("u").await.unwrap().unwrap().upstream.as_deref(), Some("/v2/further"));
+    assert!(is_let_in("one", 66).await);
+    assert_eq!(account(&nodes, &acme).await.reserved, 200);
 }
 
 pub async fn what_is_found_after_a_crash_counts_once_and_whatever_room_there_is(nodes: Nodes) {

@@ -135,7 +135,7 @@ pub async fn the_journal_gives_back_what_was_not_struck_out(nodes: Nodes) {
     nodes.one.finish("done").await.unwrap();
     nodes.one.finish("done").await.unwrap();
     assert_eq!(nodes.other.unfinished(at(30)).await.unwrap(), [entry("first", 10), entry("second", 20)]);
-    nodes.one.renew(&["first".into()], at(40), at(50)).await.unwrap();
+    nodes.one.renew(&["first".into()], at(40), at(50), None).await.unwrap();
     assert_eq!(
         nodes.other.unfinished(at(30)).await.unwrap(),
         [entry("second", 20)],
