@@ -76,6 +76,8 @@ macro_rules! every_behaviour {
             quota::of_many_claims_at_once_exactly_those_that_fit_are_granted
             quota::the_cap_over_all_projects_counts_all_of_them
             quota::what_is_not_charged_is_not_held_until_it_is_named_again
+            quota::what_a_pushed_manifest_names_is_in_its_repository
+            quota::a_manifest_counts_once_at_the_largest_size_on_record
             quota::what_a_manifest_under_way_names_stays_charged
             quota::an_orphan_waits_for_its_grace_and_a_look_at_it_renews_it
             quota::what_is_taken_away_upstream_cannot_be_charged_meanwhile

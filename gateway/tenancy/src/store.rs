@@ -227,7 +227,8 @@ pub trait Store: Send + Sync {
     async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<u64>;
 
     /// Records a pushed manifest, its references and its tags, in one transaction; charges it, and what it names that was not
-    /// charged. `sizes` are those of named blobs that the ledger does not know, as the upstream states them.
+    /// charged. `sizes` are those of named blobs that the ledger does not know, as the upstream states them. What was pushed is
+    /// linked to its repository with all that the project knows and it names, foreign layers aside.
     async fn add_manifest(
         &self,
         pushed: &PushedManifest,

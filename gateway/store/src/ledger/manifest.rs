@@ -1,6 +1,7 @@
 //! Manifests with what they name, refer to and are annotated with.
 
 use super::account::Ledger;
+use super::blob::Known;
 use super::{FEW, blob, size};
 use crate::journal::{self, MANIFEST_DONE};
 use crate::row;
@@ -13,7 +14,7 @@ use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, Timestamp};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 /// References that one statement takes, at five values each.
@@ -37,8 +38,10 @@ pub(crate) async fn add(
     if known.values().any(|blob| blob.is_busy(pushed.pushed_at)) {
         return Ok(Admission::Busy);
     }
-    let is_known = is_known(&mut ledger, pushed).await?;
-    let mut more = if is_known { 0 } else { pushed.manifest.size };
+    let (before, elsewhere) = sizes_on_record(&mut ledger, pushed).await?;
+    // It counts once, at the largest size on record.
+    let own = pushed.manifest.size.max(elsewhere.unwrap_or_default());
+    let mut more = own.saturating_sub(before.unwrap_or_default());
     let (mut charged, mut adopted, mut waiting) = (Vec::new(), Vec::new(), 0_u64);
     for digest in &named {
         match (known.get(digest.as_str()), sizes.iter().find(|(of, _)| of == digest)) {
@@ -67,21 +70,19 @@ pub(crate) async fn add(
             statements.push(journal::unlock(&pushed.project, &pushed.repository, tag, id));
         }
     }
-    ledger.account.committed = ledger.account.committed.saturating_add(more);
+    let less = before.unwrap_or_default().saturating_sub(own);
+    ledger.account.committed = ledger.account.committed.saturating_add(more).saturating_sub(less);
     ledger.account.waiting = ledger.account.waiting.saturating_sub(waiting);
 
-    if is_known {
+    if before.is_some() {
         forget_references(&mut ledger.write, pushed).await?;
     }
     statements.push(put(pushed)?);
     put_references(&mut statements, pushed)?;
     let waiting = named.iter().filter(|digest| known.get(digest.as_str()).is_some_and(|blob| blob.is_orphan));
-    for digest in waiting.chain(charged) {
-        let name = query(
-            "UPDATE blob SET orphan_since = NULL, uncharged_at = NULL, unlinking_until = NULL, kept_upstream = 0 \
-             WHERE project_id = $1 AND digest = $2",
-        );
-        statements.push(name.bind(&*pushed.project.0).bind(digest.as_str()));
+    put_names(&mut statements, pushed, &waiting.chain(charged).collect::<Vec<_>>());
+    if charge != Charge::Anyway {
+        put_links(&mut statements, pushed, &known);
     }
     statements.extend(pushed.tags.iter().map(|tag| put_tag(pushed, tag)));
     if !adopted.is_empty() {
@@ -103,11 +104,48 @@ fn named_blobs(manifest: &Manifest) -> Vec<Digest> {
     named.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Whether the project is charged with the manifest already, in whichever repository.
-async fn is_known(ledger: &mut Ledger, pushed: &PushedManifest) -> Result<bool> {
-    let find = query("SELECT 1 AS found FROM manifest WHERE project_id = $1 AND digest = $2 LIMIT 1");
-    let find = find.bind(&*pushed.project.0).bind(pushed.manifest.digest.as_str());
-    Ok(ledger.write.optional(find, |_| Ok(())).await?.is_some())
+/// The size that the project is charged with for the manifest, if it is, and the one that other repositories have it at.
+async fn sizes_on_record(ledger: &mut Ledger, pushed: &PushedManifest) -> Result<(Option<u64>, Option<u64>)> {
+    let find = query(
+        "SELECT max(size) AS size, max(CASE WHEN repository <> $3 THEN size END) AS elsewhere \
+         FROM manifest WHERE project_id = $1 AND digest = $2",
+    );
+    let find = find.bind(&*pushed.project.0).bind(pushed.manifest.digest.as_str()).bind(pushed.repository.as_str());
+    let read = |row: &AnyRow| Ok((row::optional_size(row, "size")?, row::optional_size(row, "elsewhere")?));
+    Ok(ledger.write.optional(find, read).await?.unwrap_or_default())
+}
+
+/// These are named from now on, and charged.
+fn put_names<'q>(statements: &mut Vec<Query<'q>>, pushed: &'q PushedManifest, named: &[&'q Digest]) {
+    for chunk in named.chunks(CHUNK) {
+        let mut sql = String::from(
+            "UPDATE blob SET orphan_since = NULL, uncharged_at = NULL, unlinking_until = NULL, kept_upstream = 0 \
+             WHERE project_id = $1 AND digest IN (",
+        );
+        super::placeholders(&mut sql, 2, chunk.len());
+        sql.push(')');
+        let name = query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW).bind(&*pushed.project.0);
+        statements.push(chunk.iter().fold(name, |name, digest| name.bind(digest.as_str())));
+    }
+}
+
+/// What it names and the project has from elsewhere is in its repository as well: else the upstream had not taken it. Of foreign
+/// layers that says nothing.
+fn put_links<'q>(statements: &mut Vec<Query<'q>>, pushed: &'q PushedManifest, known: &HashMap<String, Known>) {
+    let layers = pushed.manifest.layers.iter().filter(|layer| !layer.is_foreign());
+    let named: BTreeSet<&Digest> = pushed.manifest.config.iter().chain(layers).map(|named| &named.digest).collect();
+    let named: Vec<&Digest> = named.into_iter().filter(|digest| known.contains_key(digest.as_str())).collect();
+    for chunk in named.chunks(CHUNK) {
+        let mut sql = String::from("INSERT INTO link (project_id, repository, linked_at, digest) VALUES ");
+        for (row, digest) in (4..).take(chunk.len()).enumerate() {
+            let _ = write!(sql, "{}($1, $2, $3, ${digest})", if row == 0 { "" } else { ", " });
+        }
+        sql.push_str(" ON CONFLICT DO NOTHING");
+        let link = query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW);
+        let link = link.bind(&*pushed.project.0).bind(pushed.repository.as_str());
+        let link = link.bind(pushed.pushed_at.as_millisecond());
+        statements.push(chunk.iter().fold(link, |link, digest| link.bind(digest.as_str())));
+    }
 }
 
 /// The same bytes pushed again, perhaps under another media type: the newest facts hold.
@@ -249,12 +287,11 @@ pub(crate) async fn remove(
     let Some(size) = ledger.write.optional(forget, |row| row::size(row, "size")).await? else {
         return Ok(Removed::default());
     };
-    let elsewhere = query("SELECT 1 AS found FROM manifest WHERE project_id = $1 AND digest = $2 LIMIT 1");
+    let elsewhere = query("SELECT max(size) AS size FROM manifest WHERE project_id = $1 AND digest = $2");
     let elsewhere = elsewhere.bind(&*project.0).bind(digest.as_str());
-    if ledger.write.optional(elsewhere, |_| Ok(())).await?.is_none() {
-        removed.reclaimed = size;
-        ledger.account.committed = ledger.account.committed.saturating_sub(size);
-    }
+    let elsewhere = ledger.write.optional(elsewhere, |row| row::optional_size(row, "size")).await?.flatten();
+    removed.reclaimed = size.saturating_sub(elsewhere.unwrap_or_default());
+    ledger.account.committed = ledger.account.committed.saturating_sub(removed.reclaimed);
     for digest in named {
         // What a manifest under way names waits for that one.
         let wait = query(

@@ -179,6 +179,45 @@ pub async fn what_is_not_charged_is_not_held_until_it_is_named_again(nodes: Node
     assert_eq!(account(&nodes, &acme).await.committed, 600 + 500 + 77);
 }
 
+pub async fn what_a_pushed_manifest_names_is_in_its_repository(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    for of in ["layer", "gone", "foreign"] {
+        bring(&nodes, &acme, "acme/app", of).await;
+    }
+    nodes.one.expire_orphans(at(2), at(2), 10).await.unwrap();
+    let mut push_of_copy = image(&acme, "acme/copy", "m", &["layer", "gone", "foreign"]);
+    push_of_copy.manifest.layers[2].media_type = "application/vnd.oci.image.layer.nondistributable.v1.tar".into();
+    assert!(held(&push(&nodes, &push_of_copy).await).is_some());
+    let copy = repo("acme/copy");
+    let links = async |of: &str| nodes.other.has_link(&acme.id, &copy, &digest(of)).await.unwrap();
+    assert!(links("layer").await && links("gone").await);
+    assert!(!links("foreign").await, "nobody had to show that he has it");
+    assert_eq!(account(&nodes, &acme).await.committed, 800);
+    // What a walk finds it asks for one by one.
+    let walked = image(&acme, "acme/walked", "m", &["layer"]);
+    nodes.one.add_manifest(&walked, &[], Charge::Anyway).await.unwrap();
+    assert!(!nodes.other.has_link(&acme.id, &repo("acme/walked"), &digest("layer")).await.unwrap());
+}
+
+pub async fn a_manifest_counts_once_at_the_largest_size_on_record(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    let record = async |repository: &str, size: u64| {
+        let mut push = image(&acme, repository, "m", &[]);
+        push.manifest.size = size;
+        nodes.one.add_manifest(&push, &[], Charge::Anyway).await.unwrap();
+        account(&nodes, &acme).await.committed
+    };
+    assert_eq!(record("acme/app", 500).await, 500);
+    assert_eq!(record("acme/app", 700).await, 700);
+    assert_eq!(record("acme/copy", 300).await, 700);
+    assert_eq!(record("acme/app", 400).await, 400);
+    assert_eq!(forget(&nodes, &acme, "acme/app", "m").await.reclaimed, 100);
+    assert_eq!(account(&nodes, &acme).await.committed, 300);
+    assert_eq!(record("acme/copy", 200).await, 200);
+    assert_eq!(forget(&nodes, &acme, "acme/copy", "m").await.reclaimed, 200);
+    assert_eq!(account(&nodes, &acme).await.committed, 0);
+}
+
 pub async fn what_a_manifest_under_way_names_stays_charged(nodes: Nodes) {
     let (acme, _) = acme(&*nodes.one).await;
     bring(&nodes, &acme, "acme/app", "layer").await;
@@ -637,6 +676,7 @@ impl Model {
         let image = image(acme, &format!("{}/r{repository}", acme.name), &of, &names);
         if held(&push(nodes, &image).await).is_some() {
             self.charged.extend(&layers);
+            self.links.extend(layers.iter().map(|layer| (repository, *layer)));
             self.images.insert((repository, of), layers);
         }
     }
