@@ -186,7 +186,7 @@ impl Holds {
             return;
         }
         let ((now, until), lease) = (self.times(), self.lease());
-        let renew = |store: Arc<dyn Store>| async move { store.renew(&ids, now, until, Some(&lease)).await };
+        let renew = move |store: Arc<dyn Store>| async move { store.renew(&ids, now, until, Some(&lease)).await };
         if let Err(error) = self.store.run(renew).await {
             tracing::warn!(%error, "reservations were not renewed; it is tried again");
         }
@@ -411,8 +411,11 @@ impl Hold {
             let least = if bytes == 0 { 0 } else { reached.saturating_add(bytes) };
             (least, self.base.saturating_add(room.allowed).max(least).saturating_add(room.step))
         };
-        if let Err(error) = self.ask(least, most, &[], None).await {
-            locked(&self.outcome).failure = Some(error);
+        match self.ask(least, most, &[], None).await {
+            Ok(()) => locked(&self.outcome).failure = None,
+            // What was only to be had ahead is asked for again once it is needed.
+            Err(_) if bytes == 0 => {}
+            Err(error) => locked(&self.outcome).failure = Some(error),
         }
     }
 

@@ -75,6 +75,8 @@ macro_rules! every_behaviour {
             quota::a_reservation_grows_to_what_there_is_room_for_and_no_further
             quota::of_many_claims_at_once_exactly_those_that_fit_are_granted
             quota::the_cap_over_all_projects_counts_all_of_them
+            quota::the_ends_of_what_can_be_counted_are_no_failures
+            quota::a_manifest_of_very_many_layers_is_admitted_where_it_just_fits
             quota::what_is_not_charged_is_not_held_until_it_is_named_again
             quota::what_a_pushed_manifest_names_is_in_its_repository
             quota::a_manifest_counts_once_at_the_largest_size_on_record

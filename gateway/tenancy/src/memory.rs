@@ -342,7 +342,7 @@ impl Store for MemoryStore {
     async fn missing_manifests(&self, _: &ProjectId, _: &RepositoryName, _: &[Digest]) -> Result<Vec<Digest>> {
         unasked("missing_manifests")
     }
-    async fn manifests(&self, _: &ProjectId, _: &RepositoryName) -> Result<Vec<RecordedManifest>> {
+    async fn manifests(&self, _: &ProjectId, _: &RepositoryName) -> Result<Vec<(Digest, u64)>> {
         unasked("manifests")
     }
     async fn remove_manifest(&self, _: &ProjectId, _: &RepositoryName, _: &Digest, _: Timestamp) -> Result<Removed> {

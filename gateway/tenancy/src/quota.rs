@@ -87,6 +87,11 @@ impl Account {
         u64::try_from(bytes).ok()
     }
 
+    /// How many bytes more it may hold: without a limit, as many as can be counted.
+    pub fn room(&self) -> u64 {
+        self.quota.unwrap_or(MAX_BYTES).saturating_sub(self.used())
+    }
+
     /// What is left of the storage that a project may take up, where what waits to be taken away may be so many percent of its
     /// quota; none is no limit.
     pub fn free_upstream(&self, waiting_percent: u32) -> Option<u64> {
@@ -222,7 +227,7 @@ impl Shortage {
             None => format!(
                 "project {project}: {} of {} used, this {what} needs {asked} more",
                 Size(self.account.used()),
-                Size(self.account.quota.unwrap_or_default())
+                Size(self.account.quota.unwrap_or(MAX_BYTES))
             ),
         }
     }

@@ -249,8 +249,8 @@ pub trait Store: Send + Sync {
         repository: &RepositoryName,
         digests: &[Digest],
     ) -> Result<Vec<Digest>>;
-    /// All manifests of a repository, by digest.
-    async fn manifests(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<RecordedManifest>>;
+    /// All manifests of a repository, by digest, with their sizes.
+    async fn manifests(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<(Digest, u64)>>;
     /// Forgets a manifest and every tag on it, and uncharges it and what nothing refers to any more.
     async fn remove_manifest(
         &self,

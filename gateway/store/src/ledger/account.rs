@@ -17,9 +17,29 @@ use std::fmt::Write as _;
 const SWEEP: i64 = 1000;
 
 macro_rules! sum {
-    ($column:literal) => {
+    ($column:expr) => {
         concat!("CAST(coalesce(sum(", $column, "), 0) AS BIGINT)")
     };
+}
+
+/// A sum over all projects, in two parts: all of it may be more than a column takes.
+macro_rules! wide_sum {
+    ($of:literal) => {
+        concat!(
+            sum!(concat!($of, "_bytes / 1048576")),
+            " AS ",
+            $of,
+            "_mib, ",
+            sum!(concat!($of, "_bytes % 1048576")),
+            " AS ",
+            $of,
+            "_rest"
+        )
+    };
+}
+
+fn read_wide(row: &AnyRow, [mib, rest]: [&str; 2]) -> Result<u64> {
+    Ok(row::size(row, mib)?.saturating_mul(1 << 20).saturating_add(row::size(row, rest)?))
 }
 
 /// A project's account in a transaction that holds its row.
@@ -48,10 +68,16 @@ impl Ledger {
                 let cap = write.optional(cap, |row| row::optional_size(row, "total_bytes")).await?.flatten();
                 let others = query(concat!(
                     "SELECT ",
-                    sum!("committed_bytes + reserved_bytes"),
-                    " AS used FROM project WHERE id <> $1"
+                    wide_sum!("committed"),
+                    ", ",
+                    wide_sum!("reserved"),
+                    " FROM project WHERE id <> $1"
                 ));
-                let others = write.optional(others.bind(&*project.0), |row| row::size(row, "used")).await?;
+                let read = |row: &AnyRow| {
+                    Ok(read_wide(row, ["committed_mib", "committed_rest"])?
+                        .saturating_add(read_wide(row, ["reserved_mib", "reserved_rest"])?))
+                };
+                let others = write.optional(others.bind(&*project.0), read).await?;
                 cap.zip(others)
             }
         };
@@ -87,7 +113,7 @@ impl Ledger {
     pub(crate) fn shortage(&self, more: u64, released: u64) -> Option<Shortage> {
         let asked = more.saturating_sub(released);
         let refused = |total| Some(Shortage { account: self.before, asked, total, waits: false });
-        if asked > 0 && asked > self.before.free().unwrap_or(u64::MAX) {
+        if asked > 0 && asked > self.before.room() {
             return refused(None);
         }
         match self.total {
@@ -114,7 +140,7 @@ impl Ledger {
     /// How many bytes more there is room for.
     fn room(&self, waiting_percent: Option<u32>) -> u64 {
         let upstream = waiting_percent.and_then(|percent| self.before.free_upstream(percent));
-        let own = self.before.free().unwrap_or(u64::MAX).min(upstream.unwrap_or(u64::MAX));
+        let own = self.before.room().min(upstream.unwrap_or(u64::MAX));
         let all = self.total.map(|(cap, others)| cap.saturating_sub(others.saturating_add(self.before.used())));
         own.min(all.unwrap_or(u64::MAX))
     }
@@ -340,16 +366,16 @@ pub(crate) async fn set(
 pub(crate) async fn total(store: &SqlStore) -> Result<Total> {
     let find = query(concat!(
         "SELECT (SELECT total_bytes FROM house) AS cap, ",
-        sum!("committed_bytes"),
-        " AS committed, ",
-        sum!("reserved_bytes"),
-        " AS reserved FROM project"
+        wide_sum!("committed"),
+        ", ",
+        wide_sum!("reserved"),
+        " FROM project"
     ));
     let read = |row: &AnyRow| {
         Ok(Total {
             cap: row::optional_size(row, "cap")?,
-            committed: row::size(row, "committed")?,
-            reserved: row::size(row, "reserved")?,
+            committed: read_wide(row, ["committed_mib", "committed_rest"])?,
+            reserved: read_wide(row, ["reserved_mib", "reserved_rest"])?,
         })
     };
     Ok(store.optional(find, read).await?.unwrap_or_default())

@@ -241,8 +241,10 @@ pub(crate) async fn all(
     store: &SqlStore,
     project: &ProjectId,
     repository: &RepositoryName,
-) -> Result<Vec<RecordedManifest>> {
-    let by_digest = query(bounded!(manifests!("ORDER BY digest")));
+) -> Result<Vec<(Digest, u64)>> {
+    let by_digest =
+        query(bounded!("SELECT digest, size FROM manifest WHERE project_id = $1 AND repository = $2 ORDER BY digest"));
+    let read = |row: &AnyRow| Ok((row::parse(row, "digest", Digest::parse)?, row::size(row, "size")?));
     store.all(by_digest.bind(&*project.0).bind(repository.as_str()), read).await
 }
 

@@ -293,7 +293,7 @@ impl Store for SqlStore {
     ) -> Result<Vec<Digest>> {
         within(ledger::missing(self, "manifest", project, repository, digests)).await
     }
-    async fn manifests(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<RecordedManifest>> {
+    async fn manifests(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<(Digest, u64)>> {
         within(ledger::manifest::all(self, project, repository)).await
     }
     async fn remove_manifest(

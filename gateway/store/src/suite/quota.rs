@@ -3,7 +3,7 @@
 use super::*;
 use portcullis_tenancy::StoreError;
 use portcullis_tenancy::ledger::{JournalEntry, JournalStep, Removed, Standing};
-use portcullis_tenancy::quota::{Account, Claim, Decision, Lease, Purpose, QuotaRequest, Unpaid};
+use portcullis_tenancy::quota::{Account, Claim, Decision, Lease, MAX_BYTES, Purpose, QuotaRequest, Unpaid};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) -> Claim {
@@ -148,6 +148,63 @@ pub async fn the_cap_over_all_projects_counts_all_of_them(nodes: Nodes) {
     assert_eq!((total.cap, total.committed, total.reserved), (Some(1000), 0, 1000));
     nodes.one.set_total(None).await.unwrap();
     assert!(held(&nodes.one.reserve(&claim(&globex, "c", 5000, 5000)).await.unwrap()).is_some());
+}
+
+pub async fn the_ends_of_what_can_be_counted_are_no_failures(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    let (globex, late) = (project("globex"), project("late"));
+    for project in [&globex, &late] {
+        nodes.one.add_project(project).await.unwrap();
+    }
+    // A length is what a client says it is.
+    for project in [&acme, &globex] {
+        let all = claim(project, &project.name.to_string(), MAX_BYTES, u64::MAX);
+        assert_eq!(held(&nodes.one.reserve(&all).await.unwrap()), Some(MAX_BYTES));
+        let Admission::Refused(shortage) = nodes.one.reserve(&claim(project, "more", 1, 1)).await.unwrap() else {
+            panic!()
+        };
+        assert_eq!((shortage.account.quota, shortage.account.reserved), (None, MAX_BYTES));
+    }
+    assert!(held(&nodes.one.reserve(&claim(&late, "longer", MAX_BYTES + 1, u64::MAX)).await.unwrap()).is_none());
+    nodes.one.set_total(Some(MAX_BYTES)).await.unwrap();
+    let total = nodes.other.total().await.unwrap();
+    assert_eq!((total.cap, total.committed, total.reserved), (Some(MAX_BYTES), 0, 2 * MAX_BYTES));
+    let Admission::Refused(shortage) = nodes.one.reserve(&claim(&late, "late", 1, 1)).await.unwrap() else { panic!() };
+    assert_eq!(shortage.total, Some((MAX_BYTES, 2 * MAX_BYTES)));
+    nodes.one.set_total(None).await.unwrap();
+
+    nodes.one.set_quota(&late.id, Some(MAX_BYTES), Some(100)).await.unwrap();
+    assert_eq!(held(&nodes.one.reserve(&claim(&late, "a", 10, 10)).await.unwrap()), Some(10));
+    // Less than is reserved by now: what is reserved may still come, and nothing besides.
+    nodes.one.set_quota(&late.id, Some(0), None).await.unwrap();
+    assert!(held(&nodes.one.reserve(&claim(&late, "a", 11, 20)).await.unwrap()).is_none());
+    assert_eq!(held(&nodes.one.reserve(&claim(&late, "a", 0, 20)).await.unwrap()), Some(10));
+    let came = hold(&*nodes.one, &late.id, &repo("late/app"), &digest("b"), 10, Some("a"), at(1)).await.unwrap();
+    assert_eq!(held(&came), Some(0));
+    assert_eq!(held(&nodes.one.reserve(&claim(&late, "none", 0, 0)).await.unwrap()), Some(0));
+    assert!(held(&nodes.one.reserve(&claim(&late, "one", 1, 1)).await.unwrap()).is_none());
+    assert_eq!(account(&nodes, &late).await.committed, 10);
+}
+
+pub async fn a_manifest_of_very_many_layers_is_admitted_where_it_just_fits(nodes: Nodes) {
+    let (acme, _) = acme(&*nodes.one).await;
+    let names: Vec<String> = (0..4096).map(|number| format!("layer {number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let image = image(&acme, "acme/app", "m", &names);
+    let layers: Vec<Digest> = names.iter().map(|name| digest(name)).collect();
+    let sizes: Vec<(Digest, u64)> = layers.iter().map(|layer| (layer.clone(), 10)).collect();
+    let wish =
+        |id: &str| Claim { purpose: Purpose::Manifest, pins: layers.clone(), ..claim(&acme, id, 41_460, 41_460) };
+    nodes.one.set_quota(&acme.id, Some(41_459), None).await.unwrap();
+    assert!(held(&nodes.one.reserve(&wish("refused")).await.unwrap()).is_none());
+    nodes.one.set_quota(&acme.id, Some(41_460), None).await.unwrap();
+    assert_eq!(held(&nodes.one.reserve(&wish("push")).await.unwrap()), Some(41_460));
+    assert!(held(&nodes.one.add_manifest(&image, &sizes, Charge::By("push")).await.unwrap()).is_some());
+    assert_eq!(account(&nodes, &acme).await.used(), 41_460);
+    // All of them waited for a manifest, and are named again.
+    assert_eq!(forget(&nodes, &acme, "acme/app", "m").await.reclaimed, 41_460);
+    assert!(held(&push(&nodes, &image).await).is_some());
+    assert_eq!(account(&nodes, &acme).await.used(), 41_460);
 }
 
 pub async fn what_is_not_charged_is_not_held_until_it_is_named_again(nodes: Nodes) {

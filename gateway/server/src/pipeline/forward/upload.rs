@@ -135,22 +135,20 @@ pub async fn chunk(errand: &Errand, payload: Payload) -> Result<Response<Body>, 
     went_on(errand, session, answer, StatusCode::ACCEPTED).await
 }
 
-/// A request broke off. Where that was for want of room, the upload is given up; else its client may come back to it.
+/// A request broke off. Where that was for want of room, the upload is given up; else its client may come back to it, also where
+/// nobody could tell whether there is room.
 async fn interrupted(errand: &Errand, session: &Session, taken: u64, error: Refusal) -> Refusal {
     let hold = match errand.hold() {
         Ok(hold) => hold,
         Err(error) => return error,
     };
-    match hold.refusal() {
-        Some(refusal) => {
-            errand.give_up(session).await;
-            refusal
-        }
-        None => {
-            hold.keep(taken).await;
-            error
-        }
+    let refusal = hold.refusal();
+    if hold.is_short() {
+        errand.give_up(session).await;
+    } else {
+        hold.keep(taken).await;
     }
+    refusal.unwrap_or(error)
 }
 
 /// GET: how far it has got.
