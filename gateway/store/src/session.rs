@@ -67,8 +67,11 @@ macro_rules! abandon {
 pub(crate) use abandon;
 
 pub(crate) async fn ended_uploads(store: &SqlStore, now: Timestamp, limit: u32) -> Result<Vec<Upload>> {
+    // Of each project in turn: one that has very many is in no other one's way.
     let ended = query(
-        "SELECT upload.id, upload.project_id, upload.repository, upload.robot_id, upload.started_at, upload.expires_at, upload.upstream \
+        "SELECT id, project_id, repository, robot_id, started_at, expires_at, upstream FROM ( \
+         SELECT ended.*, row_number() OVER (PARTITION BY project_id ORDER BY started_at, id) AS turn FROM ( \
+         SELECT upload.id, upload.project_id, upload.repository, upload.robot_id, upload.started_at, upload.expires_at, upload.upstream \
          FROM upload LEFT JOIN reservation ON reservation.id = upload.id \
          WHERE coalesce(reservation.expires_at, upload.expires_at) < $1 \
          AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.id = upload.id) \
@@ -76,7 +79,8 @@ pub(crate) async fn ended_uploads(store: &SqlStore, now: Timestamp, limit: u32) 
          SELECT gone.id, gone.project_id, gone.repository, gone.robot_id, gone.started_at, gone.expires_at, gone.upstream \
          FROM abandoned_upload AS gone LEFT JOIN reservation ON reservation.id = gone.id \
          WHERE (reservation.working_until IS NULL OR reservation.working_until < $1) \
-         AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.id = gone.id) ORDER BY started_at LIMIT $2",
+         AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.id = gone.id) \
+         ) AS ended) AS ranked ORDER BY turn, started_at LIMIT $2",
     );
     store.all(ended.bind(now.as_millisecond()).bind(i64::from(limit)), read_upload).await
 }

@@ -123,7 +123,7 @@ pub trait Store: Send + Sync {
     /// A request of an upload is over: the holder gives its lease back, and notes where it goes on upstream if that has changed.
     async fn leave_upload(&self, id: &str, holder: &str, upstream: Option<&str>) -> Result<()>;
     /// Uploads whose reservation ended before `now`, or that ended themselves where they have none, and those whose robot or project
-    /// was deleted and at which nobody is at work, at most `limit`. One whose end is in the journal is left to whoever finds out
+    /// was deleted and at which nobody is at work, at most `limit`, of each project in turn. One whose end is in the journal is left to whoever finds out
     /// what became of it.
     async fn ended_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<Upload>>;
     /// Forgets scope sets that ended before `now`, and releases reservations that did and are no upload's; returns how many.

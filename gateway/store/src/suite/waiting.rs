@@ -47,7 +47,7 @@ pub async fn what_was_deleted_takes_up_room_until_it_is_taken_away(nodes: Nodes)
 }
 
 pub async fn projects_take_turns_with_what_is_taken_away(nodes: Nodes) {
-    let (acme, _) = acme(&*nodes.one).await;
+    let (acme, ci) = acme(&*nodes.one).await;
     let globex = project("globex");
     nodes.one.add_project(&globex).await.unwrap();
     for of in ["a", "b", "c"] {
@@ -58,6 +58,13 @@ pub async fn projects_take_turns_with_what_is_taken_away(nodes: Nodes) {
     let expired = of(nodes.one.expire_orphans(at(9), at(9), 2).await.unwrap());
     assert_eq!(expired, [acme.id.clone(), globex.id.clone()], "each as many");
     assert_eq!(of(nodes.one.expire_orphans(at(9), at(9), 2).await.unwrap()), [acme.id.clone(), acme.id.clone()]);
+
+    for (id, project, started) in [("1", &acme, 1), ("2", &acme, 2), ("3", &acme, 3), ("4", &globex, 4)] {
+        let begun = Upload { project: project.id.clone(), started_at: at(started), ..upload(id, &ci, "acme/app") };
+        nodes.one.open_upload(&Upload { expires_at: at(5), ..begun }).await.unwrap();
+    }
+    let ended = nodes.one.ended_uploads(at(9), 3).await.unwrap();
+    assert_eq!(ended.iter().map(|upload| &*upload.id).collect::<Vec<_>>(), ["1", "4", "2"]);
 
     let mut turns = Vec::new();
     let mut after: Option<ProjectId> = None;
