@@ -173,31 +173,41 @@ impl Ledger {
     }
 }
 
+/// What of the claim is there and not charged: it takes up no more storage than it does. None where something of it is being taken
+/// away upstream, and cannot be held on to.
+async fn charged_again(ledger: &mut Ledger, claim: &Claim) -> Result<Option<u64>> {
+    if claim.pins.is_empty() {
+        return Ok(Some(0));
+    }
+    let named = blob::known(&mut ledger.write, &claim.project, &claim.pins).await?;
+    if named.values().any(|blob| blob.is_busy(claim.now)) {
+        return Ok(None);
+    }
+    Ok(Some(named.values().fold(0, |sum, blob| sum.saturating_add(blob.waiting()))))
+}
+
+/// What the claim's reservation holds already; none where somebody else is at work at its upload.
+async fn reserved(ledger: &mut Ledger, claim: &Claim) -> Result<Option<u64>> {
+    match claim.purpose {
+        Purpose::Upload => {}
+        // Only an upload's grows; any other is new.
+        Purpose::Mount | Purpose::Manifest => return Ok(Some(0)),
+    }
+    let find = query("SELECT bytes, worker, working_until FROM reservation WHERE id = $1 AND project_id = $2");
+    let find = find.bind(&*claim.id).bind(&*claim.project.0);
+    let Some((bytes, holder)) = ledger.write.optional(find, read_held).await? else { return Ok(Some(0)) };
+    let is_kept_out = match (&holder, &claim.lease) {
+        (Some(other), Some(own)) => other.keeps_out(own, claim.now),
+        _ => false,
+    };
+    Ok((!is_kept_out).then_some(bytes))
+}
+
 pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission> {
     let mut ledger = Ledger::open(store, &claim.project, false).await?;
-    // What is charged again takes up no more storage than it does.
-    let mut again = 0_u64;
-    if !claim.pins.is_empty() {
-        let named = blob::known(&mut ledger.write, &claim.project, &claim.pins).await?;
-        // What is being taken away upstream cannot be held on to.
-        if named.values().any(|blob| blob.is_busy(claim.now)) {
-            return Ok(Admission::Busy);
-        }
-        again = named.values().fold(0, |sum, blob| sum.saturating_add(blob.waiting()));
-    }
-    // Only an upload's grows; any other is new.
-    let have = match claim.purpose {
-        Purpose::Upload => {
-            let have = query("SELECT bytes, worker, working_until FROM reservation WHERE id = $1 AND project_id = $2");
-            let have = have.bind(&*claim.id).bind(&*claim.project.0);
-            match ledger.write.optional(have, read_held).await? {
-                Some((_, Some(other))) if claim.lease.as_ref().is_some_and(|own| other.keeps_out(own, claim.now)) => {
-                    return Ok(Admission::Busy);
-                }
-                held => held.map_or(0, |(bytes, _)| bytes),
-            }
-        }
-        Purpose::Mount | Purpose::Manifest => 0,
+    let (Some(again), Some(have)) = (charged_again(&mut ledger, claim).await?, reserved(&mut ledger, claim).await?)
+    else {
+        return Ok(Admission::Busy);
     };
     let least = claim.at_least.saturating_sub(have);
     let upstream = ledger.shortage_upstream(least.saturating_sub(again), claim.waiting_percent);
