@@ -100,7 +100,7 @@ impl App {
         // Before the first request: what is attached must not be passed by for having just started.
         policies.load_all(&store).await?;
         let audit = Audit::new(&config, &master)?;
-        let holds = Holds::new(Arc::clone(&store), config.quota.reservation);
+        let holds = Holds::new(Arc::clone(&store), config.quota.reservation, audit.node());
         let shared = config
             .limits
             .shared

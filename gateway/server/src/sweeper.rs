@@ -14,6 +14,7 @@ use portcullis_tenancy::{Project, ProjectId, Store, StoreError, Timestamp};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, timeout};
 
 const PROBE_EVERY: Duration = Duration::from_secs(2);
@@ -28,13 +29,13 @@ const UNLINKING: Duration = Duration::from_secs(120);
 
 /// Runs until it is aborted.
 pub async fn run(app: Arc<App>) {
-    let pool = Arc::new(Pool::default());
+    let (pool, turn) = (Arc::new(Pool::default()), Mutex::default());
     // Side by side: what hangs in one of them must not hold up the others, readiness above all.
     tokio::join!(
         every(PROBE_EVERY, || probe_upstream(&app, &pool)),
         every(WRITE_USES_EVERY, || write_uses(&app)),
         every(RENEW_EVERY, || app.holds.renew()),
-        every(SWEEP_EVERY, || sweep(&app, &pool)),
+        every(SWEEP_EVERY, || sweep(&app, &pool, &turn)),
     );
 }
 
@@ -48,8 +49,11 @@ async fn every<F: Future<Output = ()>>(period: Duration, work: impl Fn() -> F) {
     }
 }
 
-async fn sweep(app: &App, pool: &Arc<Pool>) {
-    if let Err(error) = sweep_once(app, pool, Timestamp::now()).await {
+/// The project whose blob was taken away last: the next one's is next, in the next sweep as well.
+type Turn = Mutex<Option<ProjectId>>;
+
+async fn sweep(app: &App, pool: &Arc<Pool>, turn: &Turn) {
+    if let Err(error) = sweep_once(app, pool, turn, Timestamp::now()).await {
         tracing::warn!(error = %error, "sweeping failed; it is tried again");
     }
     app.upstream.close_unused(pool);
@@ -87,7 +91,7 @@ enum SweepError {
     Upstream(#[from] UpstreamError),
 }
 
-async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), SweepError> {
+async fn sweep_once(app: &App, pool: &Arc<Pool>, turn: &Turn, now: Timestamp) -> Result<(), SweepError> {
     app.store.run(move |store| async move { store.sweep(now).await }).await?;
     let projects = projects(app).await?;
     show_accounts(app, &projects).await?;
@@ -107,13 +111,10 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), S
             app.holds.metrics.finished();
         } else {
             // Behind all others, so that it is not in their way for ever.
-            app.store.run(move |store| async move { store.renew(&id, now, now).await }).await?;
+            app.store.run(move |store| async move { store.renew(&id, now, now, None).await }).await?;
         }
     }
-    let (orphan_grace, unlink_grace) = {
-        let settings = app.settings.load();
-        (settings.config.quota.orphan_grace, settings.config.quota.unlink_grace)
-    };
+    let orphan_grace = app.settings.load().config.quota.orphan_grace;
     let before = now.checked_sub(orphan_grace).unwrap_or(now);
     let expired = app.store.run(move |store| async move { store.expire_orphans(before, now, BATCH).await }).await?;
     if !expired.is_empty() {
@@ -124,15 +125,30 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, now: Timestamp) -> Result<(), S
     }
     // Elsewhere a blob may be one for all repositories: there it stays, unserved.
     if app.settings.load().config.upstream.isolation == Isolation::Repository {
-        for _ in 0..BATCH {
-            // One at a time: while it is taken, nobody can push it.
-            let now = Timestamp::now();
-            let before = now.checked_sub(unlink_grace).unwrap_or(now);
-            let until = now.checked_add(UNLINKING).unwrap_or(now);
-            let take = move |store: Arc<dyn Store>| async move { store.take_unlinkable(before, now, until, 1).await };
-            let Some(blob) = app.store.run(take).await?.pop() else { break };
-            told(unlink(app, pool, projects.get(&blob.project), blob).await);
-        }
+        take_away(app, pool, turn, &projects).await?;
+    }
+    Ok(())
+}
+
+/// Takes away what nobody is charged with, one of each project in turn.
+async fn take_away(
+    app: &App,
+    pool: &Arc<Pool>,
+    turn: &Turn,
+    projects: &HashMap<ProjectId, Project>,
+) -> Result<(), SweepError> {
+    let grace = app.settings.load().config.quota.unlink_grace;
+    let mut turn = turn.lock().await;
+    for _ in 0..BATCH {
+        // One at a time: while it is taken, nobody can push it.
+        let (now, after) = (Timestamp::now(), turn.clone());
+        let before = now.checked_sub(grace).unwrap_or(now);
+        let until = now.checked_add(UNLINKING).unwrap_or(now);
+        let take =
+            move |store: Arc<dyn Store>| async move { store.take_unlinkable(before, now, until, after.as_ref()).await };
+        let Some(blob) = app.store.run(take).await? else { break };
+        *turn = Some(blob.project.clone());
+        told(unlink(app, pool, projects.get(&blob.project), blob).await);
     }
     Ok(())
 }

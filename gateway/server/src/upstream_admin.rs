@@ -233,7 +233,7 @@ async fn manifests(store: &dyn Store, project: &Project) -> anyhow::Result<Vec<(
         after = Some(last.as_str().to_owned());
         for repository in repositories {
             let manifests = store.manifests(&project.id, &repository).await?;
-            all.extend(manifests.into_iter().map(|manifest| (repository.clone(), manifest.digest)));
+            all.extend(manifests.into_iter().map(|(digest, _)| (repository.clone(), digest)));
         }
     }
 }

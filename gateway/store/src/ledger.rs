@@ -5,6 +5,7 @@ pub(crate) mod blob;
 mod look;
 pub(crate) mod manifest;
 pub(crate) mod tag;
+pub(crate) mod waiting;
 
 use crate::row;
 use crate::sql::{SqlStore, failure};

@@ -1,7 +1,7 @@
 //! Projects: rows of `project`, and what goes with them.
 
 use crate::sql::{SqlStore, Write, bounded};
-use crate::{policy, row};
+use crate::{policy, row, session};
 use portcullis_tenancy::limit::Overrides;
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{Project, ProjectId, ProjectName, StoreError, Timestamp};
@@ -60,7 +60,7 @@ pub(crate) async fn all(store: &SqlStore) -> Result<Vec<Project>> {
     store.all(query(bounded!(projects!("ORDER BY name"))), read).await
 }
 
-/// Its robots stay as rows, but no query finds them any more; their uploads end here.
+/// Its robots stay as rows, but no query finds them any more; their uploads end here, and are given up upstream.
 pub(crate) async fn delete(store: &SqlStore, id: &ProjectId, now: Timestamp) -> Result<()> {
     let mut change = store.change().await?;
     change
@@ -70,6 +70,8 @@ pub(crate) async fn delete(store: &SqlStore, id: &ProjectId, now: Timestamp) -> 
                 .bind(now.as_millisecond()),
         )
         .await?;
+    let abandon = session::abandon!("(project_id = $1 OR robot_id IN (SELECT id FROM robot WHERE project_id = $1))");
+    change.execute(query(abandon).bind(&*id.0)).await?;
     change.execute(query("DELETE FROM upload WHERE project_id = $1").bind(&*id.0)).await?;
     change
         .execute(

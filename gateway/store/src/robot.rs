@@ -4,8 +4,8 @@ mod grant;
 
 pub(crate) use grant::{foreign_grants, set_consent};
 
-use crate::row;
 use crate::sql::{Query, SqlStore, bounded};
+use crate::{row, session};
 use ipnet::IpNet;
 use portcullis_tenancy::credential::SecretHash;
 use portcullis_tenancy::grant::{Grant, Role};
@@ -141,9 +141,10 @@ pub(crate) async fn set_disabled(store: &SqlStore, id: &RobotId, disabled_at: Op
     change.commit().await
 }
 
-/// Its secrets, grants and uploads go with its row.
+/// Its secrets, grants and uploads go with its row; uploads are given up upstream.
 pub(crate) async fn delete(store: &SqlStore, id: &RobotId) -> Result<()> {
     let mut change = store.change().await?;
+    change.execute(query(session::abandon!("robot_id = $1")).bind(&*id.0)).await?;
     change.must(query("DELETE FROM robot WHERE id = $1").bind(&*id.0)).await?;
     change.commit().await
 }

@@ -34,7 +34,9 @@ pub(crate) async fn upload(store: &SqlStore, id: &str) -> Result<Option<Upload>>
 }
 
 pub(crate) async fn close_upload(store: &SqlStore, id: &str) -> Result<()> {
-    store.execute(query("DELETE FROM upload WHERE id = $1").bind(id)).await?;
+    for sql in ["DELETE FROM upload WHERE id = $1", "DELETE FROM abandoned_upload WHERE id = $1"] {
+        store.execute(query(sql).bind(id)).await?;
+    }
     account::release(store, id).await
 }
 
@@ -42,12 +44,43 @@ pub(crate) async fn move_upload(store: &SqlStore, id: &str, upstream: &str) -> R
     store.execute(query("UPDATE upload SET upstream = $2 WHERE id = $1").bind(id).bind(upstream)).await.map(|_| ())
 }
 
+pub(crate) async fn leave_upload(store: &SqlStore, id: &str, holder: &str, upstream: Option<&str>) -> Result<()> {
+    let leave = query("UPDATE reservation SET worker = NULL, working_until = NULL WHERE id = $1 AND worker = $2");
+    let mut statements = vec![leave.bind(id).bind(holder)];
+    if let Some(upstream) = upstream {
+        statements.push(query("UPDATE upload SET upstream = $2 WHERE id = $1").bind(id).bind(upstream));
+    }
+    store.together(statements).await
+}
+
+/// Puts uploads, of the robot or project `$1`, among those that nobody goes on with. They are still to be deleted.
+macro_rules! abandon {
+    ($of:literal) => {
+        concat!(
+            "INSERT INTO abandoned_upload (id, project_id, repository, robot_id, started_at, expires_at, upstream) \
+             SELECT id, project_id, repository, robot_id, started_at, expires_at, upstream FROM upload WHERE ",
+            $of,
+            " ON CONFLICT DO NOTHING"
+        )
+    };
+}
+pub(crate) use abandon;
+
 pub(crate) async fn ended_uploads(store: &SqlStore, now: Timestamp, limit: u32) -> Result<Vec<Upload>> {
+    // Of each project in turn: one that has very many is in no other one's way.
     let ended = query(
-        "SELECT upload.id, upload.project_id, upload.repository, upload.robot_id, upload.started_at, upload.expires_at, upload.upstream \
+        "SELECT id, project_id, repository, robot_id, started_at, expires_at, upstream FROM ( \
+         SELECT ended.*, row_number() OVER (PARTITION BY project_id ORDER BY started_at, id) AS turn FROM ( \
+         SELECT upload.id, upload.project_id, upload.repository, upload.robot_id, upload.started_at, upload.expires_at, upload.upstream \
          FROM upload LEFT JOIN reservation ON reservation.id = upload.id \
          WHERE coalesce(reservation.expires_at, upload.expires_at) < $1 \
-         AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.id = upload.id) ORDER BY upload.started_at LIMIT $2",
+         AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.id = upload.id) \
+         UNION ALL \
+         SELECT gone.id, gone.project_id, gone.repository, gone.robot_id, gone.started_at, gone.expires_at, gone.upstream \
+         FROM abandoned_upload AS gone LEFT JOIN reservation ON reservation.id = gone.id \
+         WHERE (reservation.working_until IS NULL OR reservation.working_until < $1) \
+         AND NOT EXISTS (SELECT 1 FROM journal WHERE journal.id = gone.id) \
+         ) AS ended) AS ranked ORDER BY turn, started_at LIMIT $2",
     );
     store.all(ended.bind(now.as_millisecond()).bind(i64::from(limit)), read_upload).await
 }

@@ -238,6 +238,22 @@ impl SqlStore {
         Ok(changed)
     }
 
+    /// Runs statements, of which none needs what another one does, as a transaction of their own and in one go.
+    pub(crate) async fn together(&self, statements: Vec<Query<'_>>) -> Result<()> {
+        if let (Joined::Within, None) = (self.joined(), &self.record) {
+            return self.execute(together(statements, Joined::Within)?).await.map(|_| ());
+        }
+        self.write().await?.commit_with(statements).await.map(|_| ())
+    }
+
+    /// How several statements go to it at once.
+    pub(crate) fn joined(&self) -> Joined {
+        match &self.queues {
+            Queues::One(_) => Joined::Listed,
+            Queues::Each(_) => Joined::Within,
+        }
+    }
+
     /// Reads at most one row.
     pub(crate) async fn optional<T>(&self, query: Query<'_>, read: impl Fn(&AnyRow) -> Result<T>) -> Result<Option<T>> {
         query.fetch_optional(&self.pool).await.map_err(failed)?.as_ref().map(read).transpose()

@@ -5,13 +5,17 @@
 #![allow(missing_docs)] // the names say it
 
 pub mod audit;
+pub mod charging;
 pub mod contention;
 pub mod ledger;
 pub mod limits;
+pub mod model;
 pub mod policies;
 pub mod quota;
 pub mod rules;
 pub mod sessions;
+pub mod under_way;
+pub mod waiting;
 
 use portcullis_oci::manifest::{Descriptor, Manifest, media_type};
 use portcullis_oci::scope::{Actions, RepositoryPattern};
@@ -60,6 +64,7 @@ macro_rules! every_behaviour {
             sessions::a_link_closes_the_upload_that_brought_it
             sessions::a_scope_set_lives_as_long_as_its_latest_use
             sessions::a_sweep_takes_what_has_ended_and_nothing_else
+            sessions::what_a_deleted_robot_or_project_left_under_way_is_given_up
             sessions::the_journal_gives_back_what_was_not_struck_out
             ledger::a_link_belongs_to_one_repository_of_one_project
             ledger::what_is_missing_is_told_however_many_are_asked_for
@@ -73,19 +78,26 @@ macro_rules! every_behaviour {
             quota::a_reservation_grows_to_what_there_is_room_for_and_no_further
             quota::of_many_claims_at_once_exactly_those_that_fit_are_granted
             quota::the_cap_over_all_projects_counts_all_of_them
-            quota::what_is_not_charged_is_not_held_until_it_is_named_again
-            quota::what_a_manifest_under_way_names_stays_charged
-            quota::an_orphan_waits_for_its_grace_and_a_look_at_it_renews_it
-            quota::what_is_taken_away_upstream_cannot_be_charged_meanwhile
-            quota::a_sweep_releases_what_nobody_renews_and_nobody_journalled
-            quota::what_is_found_after_a_crash_counts_once_and_whatever_room_there_is
-            quota::a_push_and_a_deletion_side_by_side_both_stay_in_the_journal
-            quota::a_push_locks_its_tags_with_its_reservation_and_gives_them_back_with_its_record
+            quota::the_ends_of_what_can_be_counted_are_no_failures
+            charging::a_manifest_of_very_many_layers_is_admitted_where_it_just_fits
+            charging::what_is_not_charged_is_not_held_until_it_is_named_again
+            charging::what_a_pushed_manifest_names_is_in_its_repository
+            charging::a_manifest_counts_once_at_the_largest_size_on_record
+            charging::what_a_manifest_under_way_names_stays_charged
+            charging::an_orphan_waits_for_its_grace_and_a_look_at_it_renews_it
+            charging::what_is_taken_away_upstream_cannot_be_charged_meanwhile
+            under_way::a_sweep_releases_what_nobody_renews_and_nobody_journalled
+            under_way::an_upload_is_one_nodes_at_a_time
+            under_way::what_is_found_after_a_crash_counts_once_and_whatever_room_there_is
+            under_way::a_push_and_a_deletion_side_by_side_both_stay_in_the_journal
+            under_way::a_push_locks_its_tags_with_its_reservation_and_gives_them_back_with_its_record
             quota::many_writes_at_once_are_all_there_and_one_that_is_given_up_takes_none_along
-            quota::what_may_not_stay_is_on_record_and_not_served
+            charging::what_may_not_stay_is_on_record_and_not_served
             quota::a_request_is_decided_once
             quota::maintenance_is_a_rule
-            quota::any_interleaving_leaves_the_counters_at_the_sums
+            model::any_interleaving_leaves_the_counters_at_the_sums
+            waiting::what_was_deleted_takes_up_room_until_it_is_taken_away
+            waiting::projects_take_turns_with_what_is_taken_away
             audit::a_record_goes_with_its_change
             audit::what_changes_nothing_leaves_no_record
             audit::records_outlive_the_project_that_they_name

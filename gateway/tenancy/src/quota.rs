@@ -66,6 +66,8 @@ pub struct Account {
     pub committed: u64,
     /// What uploads and operations under way may still bring.
     pub reserved: u64,
+    /// What is not charged any more and is still upstream, until it is taken away there.
+    pub waiting: u64,
 }
 
 impl Account {
@@ -83,6 +85,19 @@ impl Account {
     pub fn soft_bytes(&self) -> Option<u64> {
         let bytes = u128::from(self.quota?).saturating_mul(self.soft_percent?.into()) / 100;
         u64::try_from(bytes).ok()
+    }
+
+    /// How many bytes more it may hold: without a limit, as many as can be counted.
+    pub fn room(&self) -> u64 {
+        self.quota.unwrap_or(MAX_BYTES).saturating_sub(self.used())
+    }
+
+    /// What is left of the storage that a project may take up, where what waits to be taken away may be so many percent of its
+    /// quota; none is no limit.
+    pub fn free_upstream(&self, waiting_percent: u32) -> Option<u64> {
+        let most = u128::from(self.quota?).saturating_mul(u128::from(waiting_percent).saturating_add(100)) / 100;
+        let taken = u128::from(self.used()).saturating_add(self.waiting.into());
+        Some(u64::try_from(most.saturating_sub(taken)).unwrap_or(u64::MAX))
     }
 
     /// Whether the soft limit is passed.
@@ -114,8 +129,28 @@ pub struct Claim {
     pub pins: Vec<Digest>,
     /// Written down along with it.
     pub journal: Option<JournalEntry>,
+    /// How much of what is deleted may still be upstream, in percent of the quota; none where nobody knows how much it is.
+    pub waiting_percent: Option<u32>,
     /// The tags of the manifest in the journal are locked along with it, by the claim's id and until then, where all are free.
     pub lock_until: Option<Timestamp>,
+    /// Whose request of an upload it is, where other nodes may have one of the same upload.
+    pub lease: Option<Lease>,
+}
+
+/// Somebody is at work at an upload: nobody else is until he leaves it, or is silent for too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Who: a node.
+    pub holder: Box<str>,
+    /// Until when that counts if it is not renewed.
+    pub until: Timestamp,
+}
+
+impl Lease {
+    /// Whether another one has to wait for it.
+    pub fn keeps_out(&self, other: &Self, now: Timestamp) -> bool {
+        self.holder != other.holder && self.until > now
+    }
 }
 
 /// What a reservation is for.
@@ -154,7 +189,7 @@ pub enum Admission {
     },
     /// There is not, and nothing has changed.
     Refused(Shortage),
-    /// The digest is being taken away upstream this moment, and nothing has changed.
+    /// The digest is being taken away upstream this moment, or somebody else is at work at the upload, and nothing has changed.
     Busy,
 }
 
@@ -167,12 +202,22 @@ pub struct Shortage {
     pub asked: u64,
     /// The cap over all projects and what they use, where it is that which is in the way.
     pub total: Option<(u64, u64)>,
+    /// What is in the way is what was deleted and is still upstream.
+    pub waits: bool,
 }
 
 impl Shortage {
     /// What the client is told.
     pub fn message(&self, project: &str, what: &str) -> String {
         let asked = Size(self.asked);
+        if self.waits {
+            return format!(
+                "project {project}: {} of {} used, and {} that were deleted still take up the registry's storage; this {what} needs {asked} more: push it again once they are taken away",
+                Size(self.account.used()),
+                Size(self.account.quota.unwrap_or_default()),
+                Size(self.account.waiting)
+            );
+        }
         match self.total {
             Some((cap, used)) => format!(
                 "project {project}: the registry as a whole has {} of {} used, this {what} needs {asked} more; ask its operator for room",
@@ -182,7 +227,7 @@ impl Shortage {
             None => format!(
                 "project {project}: {} of {} used, this {what} needs {asked} more",
                 Size(self.account.used()),
-                Size(self.account.quota.unwrap_or_default())
+                Size(self.account.quota.unwrap_or(MAX_BYTES))
             ),
         }
     }
@@ -333,14 +378,33 @@ mod tests {
 
     #[test]
     fn a_shortage_says_what_is_used_and_what_is_needed() {
-        let account = Account { quota: Some(512 << 20), soft_percent: None, committed: 500 << 20, reserved: 12 << 20 };
-        let mut shortage = Shortage { account, asked: 24 << 20, total: None };
+        let account = Account {
+            quota: Some(512 << 20),
+            soft_percent: None,
+            committed: 500 << 20,
+            reserved: 12 << 20,
+            waiting: 3 << 30,
+        };
+        let mut shortage = Shortage { account, asked: 24 << 20, total: None, waits: false };
         assert_eq!(
             shortage.message("acme", "upload"),
             "project acme: 512.0 MiB of 512.0 MiB used, this upload needs 24.0 MiB more"
         );
         shortage.total = Some((2 << 40, 2 << 40));
         assert!(shortage.message("acme", "upload").contains("2.0 TiB of 2.0 TiB used"));
+        shortage.waits = true;
+        assert!(shortage.message("acme", "upload").contains("3.0 GiB that were deleted"));
+    }
+
+    #[test]
+    fn what_waits_may_be_a_part_of_the_quota() {
+        let account = Account { quota: Some(1000), committed: 300, reserved: 100, waiting: 500, ..Account::default() };
+        for (percent, free) in [(0, 100), (50, 600), (100, 1100)] {
+            assert_eq!(account.free_upstream(percent), Some(free), "{percent}");
+        }
+        assert_eq!(Account { waiting: 5000, ..account }.free_upstream(100), Some(0));
+        assert_eq!(Account { quota: Some(MAX_BYTES), ..account }.free_upstream(u32::MAX), Some(u64::MAX));
+        assert_eq!(Account { quota: None, ..account }.free_upstream(100), None);
     }
 
     proptest! {
@@ -351,7 +415,7 @@ mod tests {
 
         #[test]
         fn an_account_is_past_its_soft_limit_exactly_where_its_percentage_is(quota in 0..u64::MAX >> 8, percent in 1..=100_u8, used in 0..u64::MAX >> 8) {
-            let account = Account { quota: Some(quota), soft_percent: Some(percent), committed: used, reserved: 0 };
+            let account = Account { quota: Some(quota), soft_percent: Some(percent), committed: used, ..Account::default() };
             let soft = u128::from(quota).saturating_mul(percent.into()) / 100;
             prop_assert_eq!(account.is_past_soft(), u128::from(used) > soft);
         }

@@ -10,7 +10,7 @@ use crate::ledger::{
 };
 use crate::limit::{Change, LimitOwner, Overrides};
 use crate::policy::{Attachment, PolicyName};
-use crate::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
+use crate::quota::{Account, Admission, Breakdown, Claim, Decision, Lease, QuotaRequest, Total, Unpaid};
 use crate::token::ScopeSet;
 use crate::{Project, ProjectId, Robot, RobotId, Timestamp};
 use portcullis_oci::{Digest, RepositoryName, Tag};
@@ -74,7 +74,7 @@ pub trait Store: Send + Sync {
     async fn replace_secrets(&self, robot: &Robot, newest: &str) -> Result<()>;
     /// Disables (some time) or enables (none) a robot.
     async fn set_disabled(&self, id: &RobotId, disabled_at: Option<Timestamp>) -> Result<()>;
-    /// Deletes a robot with its secrets, grants and open uploads.
+    /// Deletes a robot with its secrets, grants and open uploads, which are left to be given up upstream.
     async fn delete_robot(&self, id: &RobotId) -> Result<()>;
     /// Notes when secrets were last used: (secret id, time). Does not bump the generation; a secret that is gone is no error.
     async fn note_use(&self, uses: &[(Box<str>, Timestamp)]) -> Result<()>;
@@ -120,8 +120,11 @@ pub trait Store: Send + Sync {
     async fn close_upload(&self, id: &str) -> Result<()>;
     /// Notes where an upload goes on upstream.
     async fn move_upload(&self, id: &str, upstream: &str) -> Result<()>;
-    /// Uploads whose reservation ended before `now`, or that ended themselves where they have none, at most `limit`. One whose end
-    /// is in the journal is left to whoever finds out what became of it.
+    /// A request of an upload is over: the holder gives its lease back, and notes where it goes on upstream if that has changed.
+    async fn leave_upload(&self, id: &str, holder: &str, upstream: Option<&str>) -> Result<()>;
+    /// Uploads whose reservation ended before `now`, or that ended themselves where they have none, and those whose robot or project
+    /// was deleted and at which nobody is at work, at most `limit`, of each project in turn. One whose end is in the journal is left to whoever finds out
+    /// what became of it.
     async fn ended_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<Upload>>;
     /// Forgets scope sets that ended before `now`, and releases reservations that did and are no upload's; returns how many.
     async fn sweep(&self, now: Timestamp) -> Result<u64>;
@@ -157,8 +160,9 @@ pub trait Store: Send + Sync {
     async fn shrink(&self, id: &str, bytes: u64, expires_at: Timestamp) -> Result<()>;
     /// Releases a reservation, and strikes its journal entry out: nothing was done upstream, or it was undone.
     async fn release(&self, id: &str) -> Result<()>;
-    /// Shows that somebody is at work on these operations: reservations last until `until`, journal entries are as of `now`.
-    async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp) -> Result<()>;
+    /// Shows that somebody is at work on these operations: reservations last until `until`, journal entries are as of `now`, and
+    /// what of them the lease's holder has lasts as long as that. What is being changed this moment is left for the next time.
+    async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp, lease: Option<&Lease>) -> Result<()>;
     /// Compares a project's counter with what it has on record, and returns both; sets the counter right where it is to.
     async fn recount(&self, project: &ProjectId, repair: bool) -> Result<(u64, u64)>;
 
@@ -174,22 +178,23 @@ pub trait Store: Send + Sync {
     async fn has_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<bool>;
     /// Begins a blob's wait for a manifest anew, where it waits.
     async fn renew_orphan(&self, project: &ProjectId, digest: &Digest, now: Timestamp) -> Result<()>;
-    /// Uncharges blobs that no manifest has named since `before`, at most `limit`; returns them with their sizes.
+    /// Uncharges blobs that no manifest has named since `before`, at most `limit`, of each project as many; returns them with
+    /// their sizes.
     async fn expire_orphans(
         &self,
         before: Timestamp,
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<(ProjectId, Digest, u64)>>;
-    /// Blobs that have been uncharged since `before`, at most `limit`. Until `until` nobody else gets them, and nobody can charge
-    /// them again.
+    /// A blob that has been uncharged since `before`, the oldest of whichever project's turn it is after `after`. Until `until`
+    /// nobody else gets it, and nobody can charge it again.
     async fn take_unlinkable(
         &self,
         before: Timestamp,
         now: Timestamp,
         until: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Unlinkable>>;
+        after: Option<&ProjectId>,
+    ) -> Result<Option<Unlinkable>>;
     /// An uncharged blob is gone upstream, and forgotten; or the upstream keeps it, and it stays unserved.
     async fn unlinked(&self, project: &ProjectId, digest: &Digest, is_gone: bool) -> Result<()>;
     /// Which of these the repository does not hold.
@@ -222,7 +227,8 @@ pub trait Store: Send + Sync {
     async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<u64>;
 
     /// Records a pushed manifest, its references and its tags, in one transaction; charges it, and what it names that was not
-    /// charged. `sizes` are those of named blobs that the ledger does not know, as the upstream states them.
+    /// charged. `sizes` are those of named blobs that the ledger does not know, as the upstream states them. What was pushed is
+    /// linked to its repository with all that the project knows and it names, foreign layers aside.
     async fn add_manifest(
         &self,
         pushed: &PushedManifest,
@@ -243,8 +249,8 @@ pub trait Store: Send + Sync {
         repository: &RepositoryName,
         digests: &[Digest],
     ) -> Result<Vec<Digest>>;
-    /// All manifests of a repository, by digest.
-    async fn manifests(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<RecordedManifest>>;
+    /// All manifests of a repository, by digest, with their sizes.
+    async fn manifests(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<(Digest, u64)>>;
     /// Forgets a manifest and every tag on it, and uncharges it and what nothing refers to any more.
     async fn remove_manifest(
         &self,

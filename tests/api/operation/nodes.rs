@@ -42,6 +42,30 @@ fn what_one_node_issues_and_takes_the_other_knows() {
 }
 
 #[test]
+fn an_upload_takes_one_request_at_a_time_from_all_nodes_together() {
+    let (_registry, one, other) = two_nodes(&Postgres::shared());
+    let here = one.acme("one-by-one");
+    let there = other.repository("acme/one-by-one", &one.acme.admin.credentials());
+    let location = here.open_upload();
+    let (sender, body) = portcullis_tests::http::pieces();
+    sender.send(vec![1; 1000]);
+    let first = here.at(Method::PATCH, &location).stream(body);
+    let first = std::thread::spawn(move || first.send());
+    within(EFFECT, || (one.gateway.account("acme").reserved > 0).then_some(()));
+    let held = one.gateway.account("acme").reserved;
+    there.at(Method::PATCH, &location).body("more").send().refused(400, "BLOB_UPLOAD_INVALID");
+    there.at(Method::DELETE, &location).send().refused(400, "BLOB_UPLOAD_INVALID");
+    assert_eq!(one.gateway.account("acme").reserved, held, "the others have changed nothing");
+    drop(sender);
+    // From then on it is any node's.
+    let location = first.join().expect("no panic").expect(202).header("location");
+    let location = there.at(Method::PATCH, &location).body("more").send().expect(202).header("location");
+    let location = here.at(Method::PATCH, &location).body("and more").send().expect(202).header("location");
+    there.at(Method::DELETE, &location).send().expect(204);
+    assert_eq!(one.gateway.account("acme").reserved, 0);
+}
+
+#[test]
 fn what_one_node_is_told_holds_on_both_within_two_seconds() {
     let (_registry, one, other) = two_nodes(&Postgres::shared());
     let image = Manifest::image(1, 100);
@@ -64,7 +88,19 @@ fn without_its_database_a_node_denies_and_says_so_and_comes_back() {
     let house = House::open(Gateway::before(&registry.url()).postgres(&database).set("store.stale_max_s", 5));
     let (repository, image) = (house.acme("stale"), Manifest::image(1, 100));
     repository.push("1.0", &image);
+    // Somebody is in the middle of an upload.
+    let location = repository.open_upload();
+    let (sender, body) = portcullis_tests::http::pieces();
+    sender.send(vec![1; 1000]);
+    let patch = repository.at(Method::PATCH, &location).stream(body);
+    let patching = std::thread::spawn(move || patch.send());
+    within(EFFECT, || (house.gateway.account("acme").reserved > 0).then_some(()));
     database.kill();
+    // There was room ahead for some of it; whether there is for the rest nobody can tell.
+    for _ in 0..48 {
+        sender.send(vec![1; 64 * 1024]);
+    }
+    patching.join().expect("no panic").refused(503, "UNAVAILABLE");
     let management = house.gateway.management();
     let red = within(Duration::from_secs(30), || {
         let answer = management.get("/readyz").send();
@@ -77,4 +113,8 @@ fn without_its_database_a_node_denies_and_says_so_and_comes_back() {
     database.revive();
     within(Duration::from_secs(30), || (management.get("/readyz").send().status == 200).then_some(()));
     repository.pull("1.0", &image);
+    // Its client may come back to it.
+    let location = repository.at(Method::GET, &location).send().expect(204).header("location");
+    repository.at(Method::DELETE, &location).send().expect(204);
+    assert_eq!(house.gateway.account("acme").reserved, 0);
 }

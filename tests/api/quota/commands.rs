@@ -1,7 +1,8 @@
 //! The commands around quota: what they say, and that what is said is in force.
 
 use super::{denied, size};
-use portcullis_tests::command::Output;
+use portcullis_tests::command::{Output, Run};
+use portcullis_tests::gateway::binary;
 use portcullis_tests::image::{Blob, Manifest};
 use portcullis_tests::postgres::Postgres;
 use portcullis_tests::scene::{EFFECT, Scene, within};
@@ -118,11 +119,39 @@ fn a_copy_of_the_store_brings_back_what_was_there() {
     let told = fails(&scene, &["restore", &copy, "--yes"], 1);
     assert!(told.stderr.contains("is in use"), "{told}");
     scene.gateway.stop();
+    on_a_full_disk_there_is_no_copy(&scene);
+    a_newer_versions_copy_is_refused(&scene, &copy);
     let config = scene.gateway.config().to_str().expect("UTF-8").to_owned();
     fails(&scene, &["restore", &config, "--yes"], 1);
     scene.gateway.cli(&["restore", &copy, "--yes"]);
     scene.gateway.serve();
     its_state_is_that_of_the_copy(&scene, &image);
+}
+
+/// No file may be longer than 64 KiB: what is longer fails as it does on a full disk.
+fn on_a_full_disk_there_is_no_copy(scene: &Scene) {
+    let copies = scene.gateway.data_dir().join("copies");
+    std::fs::create_dir(&copies).expect("the test's own directory");
+    let limited = Run::new("bash").args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "bash"]).arg(binary());
+    let limited = limited.arg("backup").arg(copies.join("copy.db")).arg("--config").arg(scene.gateway.config());
+    let told = limited.fails();
+    assert_eq!(told.code, Some(1), "{told}");
+    assert!(told.stderr.contains("could not be written, and nothing is left of it"), "{told}");
+    let left: Vec<_> = std::fs::read_dir(&copies).expect("it is there").flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn a_newer_versions_copy_is_refused(scene: &Scene, copy: &str) {
+    let newer = scene.gateway.data_dir().join("newer.db");
+    std::fs::copy(copy, &newer).expect("the test's own directory");
+    let from_tomorrow = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+        SELECT 9999, 'tomorrow', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1;";
+    Run::new("sqlite3").args(["-bail"]).arg(&newer).stdin(from_tomorrow).succeeds();
+    let told = fails(scene, &["restore", newer.to_str().expect("UTF-8"), "--yes"], 1);
+    assert!(told.stderr.contains("newer version's store") && told.stderr.contains("9999"), "{told}");
+    let left = std::fs::read_dir(scene.gateway.data_dir()).expect("it is there").flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("restoring")), "{left:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Deletion gives back what nothing else refers to, and takes it out of reach at once.
 
-use super::{apart, denied, size};
+use super::{apart, denied, size, stream_blob};
 use http::Method;
 use portcullis_tests::image::{Blob, Manifest};
 use portcullis_tests::ledger::Account;
@@ -107,6 +107,30 @@ fn what_nobody_is_charged_with_is_taken_away_upstream() {
     repository.push("1.0", &image);
     repository.pull("1.0", &image);
     assert_eq!(scene.gateway.account("acme").used, size(&image));
+}
+
+#[test]
+fn who_pushes_and_deletes_again_and_again_waits_for_what_is_taken_away() {
+    let mut scene = apart();
+    let repository = scene.acme("again");
+    let image = || Manifest::image_for("amd64", vec![Blob::layer(50_000)]);
+    scene.gateway.set_quota("acme", 60_000);
+    // As much again as the limit may wait: what was there once may go and come.
+    for _ in 0..2 {
+        let image = image();
+        repository.push("1.0", &image);
+        repository.delete(image.digest()).expect(202);
+    }
+    let waiting = scene.gateway.quota("acme")["waiting_bytes"].as_u64().expect("a number");
+    assert!(waiting >= 100_000, "{waiting}");
+    let next = Blob::random(50_000);
+    denied(repository.put_blob(&next), "that were deleted still take up the registry's storage");
+    denied(stream_blob(&repository, &next), "that were deleted still take up the registry's storage");
+    scene.globex("again").put_blob(&next).expect(201);
+    scene.gateway.set("quota.unlink_grace_s", 1);
+    scene.gateway.reload();
+    within(Duration::from_secs(60), || (scene.gateway.quota("acme")["waiting_bytes"] == 0).then_some(()));
+    repository.put_blob(&next).expect(201);
 }
 
 #[test]

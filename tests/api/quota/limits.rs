@@ -4,6 +4,7 @@ use super::{apart, denied, size, stream_blob};
 use http::Method;
 use portcullis_tests::image::{Blob, Manifest};
 use portcullis_tests::ledger::Account;
+use portcullis_tests::raw::Raw;
 use portcullis_tests::repository::with_digest;
 use portcullis_tests::scene::{EFFECT, Scene, within};
 
@@ -29,6 +30,28 @@ fn what_is_longer_than_the_room_goes_nowhere() {
     assert_eq!(scene.gateway.account("acme"), Account { used: 500 * KIB, reserved: 0 });
     // Another project has its own room.
     assert_eq!(scene.globex("known").put_blob(&blob).status, 201);
+    // The ends of what can be set, and of what can be said.
+    scene.gateway.set_quota("acme", 0);
+    denied(repository.put_blob(&Blob::random(1)), "500.0 KiB of 0 B used, this upload needs 1 B more");
+    scene.gateway.set_quota("acme", i64::MAX as u64);
+    assert_eq!(scene.gateway.quota("acme")["limit_bytes"], i64::MAX);
+    repository.put_blob(&Blob::random(1)).expect(201);
+    let too_much = scene.gateway.command(&["quota", "set", "acme", "9223372036854775808"]).fails();
+    assert_eq!(too_much.code, Some(2), "{too_much}");
+    for project in ["acme", "globex"] {
+        let repository = format!("{project}/known");
+        let who = if project == "acme" { &scene.acme } else { &scene.globex }.admin.credentials();
+        let location = scene.gateway.repository(&repository, &who).open_upload();
+        let target = with_digest(location.trim_start_matches(scene.gateway.origin()), &blob.digest);
+        let head = format!(
+            "PUT {target} HTTP/1.1\r\nhost: {}\r\nauthorization: {}\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+            scene.gateway.authority(),
+            who.header().expect("somebody pushes"),
+            i64::MAX,
+        );
+        let told = Raw::connect(&scene.gateway.http()).send(head).answer().expect("an answer");
+        assert_eq!(told.status, 403, "{told:?}");
+    }
 }
 
 #[test]

@@ -227,8 +227,11 @@ impl Play<'_> {
 fn what_is_used_is_what_a_model_says_after_every_step() {
     let mut dice = Dice::new(seed());
     let stock = Stock::new(&mut dice);
-    let mut scene =
-        Scene::with(|builder| builder.set("upstream.isolation", "repository").set("quota.reservation_s", 10));
+    let mut scene = Scene::with(|builder| {
+        // Nothing is taken away before the end, and that is in nobody's way.
+        let builder = builder.set("upstream.isolation", "repository").set("quota.waiting_percent", 1000);
+        builder.set("quota.reservation_s", 10)
+    });
     scene.gateway.set_quota("acme", stock.quota);
     let model = Model { quota: stock.quota, ..Model::default() };
     let mut play = Play { scene: &scene, stock: &stock, model, dice };

@@ -3,7 +3,8 @@
 use super::size;
 use http::Method;
 use portcullis_tests::image::{Blob, Manifest};
-use portcullis_tests::scene::{Scene, within};
+use portcullis_tests::repository::Repository;
+use portcullis_tests::scene::{EFFECT, Scene, within};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -39,19 +40,33 @@ fn an_upload_that_is_given_up_gives_its_room_back() {
     let scene = Scene::with(|builder| builder.set("quota.reservation_s", 10));
     scene.gateway.set_quota("acme", 100_000);
     let repository = scene.acme("given-up");
-    let patched = |location: &str| {
-        repository.at(Method::PATCH, location).body(vec![1; 60_000]).send().expect(202).header("location")
+    let begun = |repository: &Repository| {
+        let patch = repository.at(Method::PATCH, &repository.open_upload()).body(vec![1; 60_000]);
+        patch.send().expect(202).header("location")
     };
-    let cancelled = patched(&repository.open_upload());
+    let cancelled = begun(&repository);
     assert_eq!(scene.gateway.account("acme").reserved, 60_000);
     repository.at(Method::DELETE, &cancelled).send().expect(204);
     assert_eq!(scene.gateway.account("acme").reserved, 0);
     // Nobody ends this one: it is given up, and takes up no storage upstream either.
-    let left = patched(&repository.open_upload());
+    let left = begun(&repository);
     within(Duration::from_secs(60), || (scene.gateway.account("acme").reserved == 0).then_some(()));
     repository.at(Method::GET, &left).send().refused(404, "BLOB_UPLOAD_UNKNOWN");
-    let uploads = scene.registry.repositories().join("acme/given-up/_uploads");
-    let left: Vec<_> = std::fs::read_dir(uploads).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    let data = left.iter().filter(|upload| upload.join("data").exists()).count();
-    assert_eq!(data, 0, "{left:?}");
+    let with_data = |repository: &str| {
+        let uploads = scene.registry.repositories().join(repository).join("_uploads");
+        let uploads = std::fs::read_dir(uploads).into_iter().flatten().flatten().map(|entry| entry.path());
+        uploads.filter(|upload| upload.join("data").exists()).count()
+    };
+    assert_eq!(with_data("acme/given-up"), 0);
+    // Nor do those whose robot, or project, is deleted under them.
+    let leaver = scene.gateway.robot("acme", "leaver", &["--role", "push"]).credentials();
+    begun(&scene.gateway.repository("acme/given-up", &leaver));
+    begun(&scene.globex("given-up"));
+    assert_eq!((with_data("acme/given-up"), with_data("globex/given-up")), (1, 1));
+    scene.gateway.cli(&["robot", "delete", "acme", "leaver"]);
+    scene.gateway.cli(&["project", "delete", "globex", "--yes"]);
+    for repository in ["acme/given-up", "globex/given-up"] {
+        within(Duration::from_secs(60), || (with_data(repository) == 0).then_some(()));
+    }
+    within(EFFECT, || (scene.gateway.account("acme").reserved == 0).then_some(()));
 }

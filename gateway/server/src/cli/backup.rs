@@ -4,12 +4,13 @@ use super::output::{Answer, Failure};
 use super::session::Session;
 use crate::config::Config;
 use crate::{audit, node_id};
-use portcullis_store::sqlite_file;
+use portcullis_store::{OpenError, sqlite_file};
+use portcullis_tenancy::StoreError;
 use portcullis_tenancy::audit::Kind;
 use serde_json::json;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{IsTerminal, Write, stderr, stdin};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What PostgreSQL has for it.
 const POSTGRES: &str =
@@ -26,8 +27,14 @@ pub(super) async fn back_up(file: &Path, session: &Session) -> Result<Answer, Fa
     if file.exists() {
         return Err(failed(file, &"it is there already; name another file, or move this one away"));
     }
-    session.store.copy_to(file).await?;
-    let bytes = fs::metadata(file).map_err(|error| failed(file, &error))?.len();
+    // Half a copy has another name: a whole one that is on the disk takes the file's.
+    let unfinished = with_ending(file, ".unfinished");
+    discard(&unfinished);
+    let written = write_copy(&unfinished, file, session).await;
+    if written.is_err() {
+        discard(&unfinished);
+    }
+    let bytes = written?;
     let key = session.config.data_dir.join("master.key");
     let text = format!(
         "{} holds the store as of now ({bytes} bytes). Without {} it is of no use: keep a copy of that elsewhere.\n",
@@ -37,12 +44,57 @@ pub(super) async fn back_up(file: &Path, session: &Session) -> Result<Answer, Fa
     Ok(Answer::new(text, json!({ "file": file.display().to_string(), "bytes": bytes })))
 }
 
+async fn write_copy(unfinished: &Path, file: &Path, session: &Session) -> Result<u64, Failure> {
+    if let Err(error) = session.store.copy_to(unfinished).await {
+        return Err(failed(file, &format!("the copy could not be written, and nothing is left of it: {error}")));
+    }
+    let bytes = File::open(unfinished).and_then(|copy| {
+        copy.sync_all()?;
+        Ok(copy.metadata()?.len())
+    });
+    let bytes = bytes.map_err(|error| failed(unfinished, &error))?;
+    fs::rename(unfinished, file).map_err(|error| failed(file, &error))?;
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed(directory, &error))?;
+    Ok(bytes)
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(ending);
+    name.into()
+}
+
+/// Removes what a database left at a path.
+fn discard(database: &Path) {
+    for ending in ["", "-wal", "-shm", "-journal"] {
+        let _ = fs::remove_file(with_ending(database, ending));
+    }
+}
+
+/// Why it cannot be restored.
+fn unfit(file: &Path, error: &StoreError) -> Failure {
+    if let StoreError::Failed(why) = error
+        && let Some(OpenError::NewerSchema(migration)) = why.downcast_ref()
+    {
+        let told = format!(
+            "it is the copy of a newer version's store: its schema has the migration {migration}, which this version does not know; restore it with the version that wrote it, or a later one"
+        );
+        return failed(file, &told);
+    }
+    failed(file, &format!("it is no copy of a store: {error}"))
+}
+
 /// The copy is checked before anything is touched, and takes the store's place in one step.
 pub(super) async fn restore(file: &Path, yes: bool, config: &Config) -> Result<Answer, Failure> {
     let Some(target) = sqlite_file(&config.store.url) else { return Err(Failure::Refused(POSTGRES.to_owned())) };
     let beside = target.with_extension("restoring");
-    let _ = fs::remove_file(&beside);
-    fs::copy(file, &beside).map_err(|error| failed(file, &error))?;
+    discard(&beside);
+    let copied = fs::copy(file, &beside).and_then(|_| File::open(&beside)?.sync_all());
+    if let Err(error) = copied {
+        discard(&beside);
+        return Err(failed(file, &format!("it could not be copied to {}: {error}", beside.display())));
+    }
     let url = format!("sqlite://{}", beside.display());
     // Opening it brings its schema up to date, too.
     let checked = async {
@@ -52,13 +104,13 @@ pub(super) async fn restore(file: &Path, yes: bool, config: &Config) -> Result<A
         Ok::<_, portcullis_tenancy::StoreError>(())
     };
     if let Err(error) = checked.await {
-        let _ = fs::remove_file(&beside);
-        return Err(failed(file, &format!("it is no copy of a store: {error}")));
+        discard(&beside);
+        return Err(unfit(file, &error));
     }
     // Once more after the question: a gateway may have been started while it stood there.
     for ask in [true, false] {
         if target.exists() && portcullis_store::is_in_use(&target).await {
-            let _ = fs::remove_file(&beside);
+            discard(&beside);
             return Err(Failure::Refused(format!(
                 "{} is in use: stop every gateway and command on it, then run this again",
                 target.display()
@@ -70,9 +122,7 @@ pub(super) async fn restore(file: &Path, yes: bool, config: &Config) -> Result<A
     }
     for left in ["-wal", "-shm"] {
         for path in [&target, &beside] {
-            let mut name = path.clone().into_os_string();
-            name.push(left);
-            let _ = fs::remove_file(name);
+            let _ = fs::remove_file(with_ending(path, left));
         }
     }
     fs::rename(&beside, &target).map_err(|error| failed(&target, &error))?;
@@ -93,9 +143,7 @@ async fn begin_chain_anew(file: &Path, config: &Config) -> Result<(), Failure> {
     let data_dir = &config.data_dir;
     let left = [node_id::path(data_dir), audit::checkpoint_path(data_dir), audit::position_path(data_dir)];
     for path in left.iter().filter(|path| path.exists()) {
-        let mut aside = path.clone().into_os_string();
-        aside.push(".before-restore");
-        fs::rename(path, aside).map_err(|error| failed(path, &error))?;
+        fs::rename(path, with_ending(path, ".before-restore")).map_err(|error| failed(path, &error))?;
     }
     let session = Session::open(config.clone()).await?;
     session.tell(Session::note(Kind::Restore).reference(&file.display().to_string())).await?;

@@ -5,6 +5,7 @@ use super::session::Session;
 use super::table::{self, Column};
 use super::{actor, show};
 use crate::app::random;
+use crate::config::Isolation;
 use clap::{Args, Subcommand};
 use portcullis_tenancy::audit::Kind;
 use portcullis_tenancy::quota::{self, Account, Breakdown, Decision, QuotaRequest, Size};
@@ -117,12 +118,12 @@ async fn show(name: &str, session: &Session) -> Result<Answer, Failure> {
     let account = session.store.account(&project.id).await?;
     let breakdown = session.store.breakdown(&project.id, SHOWN).await?;
     Ok(Answer::new(
-        format!("{}{}", told(&project, &account, &breakdown), most(&breakdown, session.width)),
+        format!("{}{}", told(&project, &account, &breakdown, session), most(&breakdown, session.width)),
         shown(&project, &account, Some(&breakdown)),
     ))
 }
 
-fn told(project: &Project, account: &Account, breakdown: &Breakdown) -> String {
+fn told(project: &Project, account: &Account, breakdown: &Breakdown, session: &Session) -> String {
     let of = |bytes: Option<u64>| bytes.map_or_else(|| "none".to_owned(), |bytes| Size(bytes).to_string());
     let mut text = format!("project      {}\n", project.name);
     let state = match account.free() {
@@ -133,6 +134,10 @@ fn told(project: &Project, account: &Account, breakdown: &Breakdown) -> String {
     text.push_str(&format!("used         {}{state}\n", Size(account.committed)));
     text.push_str(&format!("reserved     {}\n", Size(account.reserved)));
     text.push_str(&format!("reclaimable  {}\n", Size(breakdown.reclaimable)));
+    // Elsewhere the upstream's own garbage collection takes it away, unseen.
+    if session.config.upstream.isolation == Isolation::Repository {
+        text.push_str(&format!("deleted      {}, still upstream\n", Size(account.waiting)));
+    }
     text.push_str(&format!("limit        {}\n", of(account.quota)));
     let percent = account.soft_percent.map(|percent| format!(" ({percent} %)")).unwrap_or_default();
     text.push_str(&format!("soft limit   {}{percent}\n", of(account.soft_bytes())));
@@ -164,6 +169,7 @@ fn shown(project: &Project, account: &Account, breakdown: Option<&Breakdown>) ->
         "project": project.name.as_str(),
         "used_bytes": account.committed,
         "reserved_bytes": account.reserved,
+        "waiting_bytes": account.waiting,
         "limit_bytes": account.quota,
         "soft_percent": account.soft_percent,
         "soft_limit_bytes": account.soft_bytes(),

@@ -11,6 +11,8 @@ pub struct Quota {
     pub orphan_grace: Duration,
     /// `unlink_grace_s`: how long after that it is deleted upstream.
     pub unlink_grace: Duration,
+    /// `waiting_percent`: how much may wait for that, in percent of the project's quota.
+    pub waiting_percent: u32,
     /// `reservation_s`: how long an upload waits for its client's next request, and keeps its room.
     pub reservation: Duration,
     /// `reconcile_every_s`: how often the record is compared with the upstream in the background; zero is never.
@@ -30,10 +32,16 @@ pub(super) fn read(mut section: Section<'_>) -> Quota {
         1..=30 * DAY,
         "what is not charged takes up the upstream's storage until then",
     );
+    let waiting_percent = section.number(
+        "waiting_percent",
+        100,
+        0..=1000,
+        "what was deleted takes up the upstream's storage beside what is charged until it is taken away",
+    );
     let reservation =
         section.seconds("reservation_s", 600, 10..=DAY, "a client that went away keeps others out for so long");
     let reconcile_every =
         section.seconds("reconcile_every_s", DAY, 0..=365 * DAY, "it asks the upstream for all that it holds");
     section.finish();
-    Quota { orphan_grace, unlink_grace, reservation, reconcile_every }
+    Quota { orphan_grace, unlink_grace, waiting_percent: waiting_percent.unwrap_or(100), reservation, reconcile_every }
 }

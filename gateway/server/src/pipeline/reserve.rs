@@ -8,7 +8,7 @@ use super::inspect::Payload;
 use super::respond::Refusal;
 use super::screen::{Leave, Screened};
 use crate::config::Isolation;
-use crate::quota::{Hold, Wanted, abandon, operation_id};
+use crate::quota::{Hold, PATIENCE, TakeError, Wanted, abandon, operation_id};
 use crate::tag_lock::TagLocks;
 use http::{StatusCode, header};
 use portcullis_oci::manifest::Manifest;
@@ -16,9 +16,10 @@ use portcullis_oci::route::UploadStart;
 use portcullis_oci::{Digest, ErrorCode, Operation, ProtocolError, RepositoryName, Tag};
 use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
 use portcullis_tenancy::quota::Purpose;
-use portcullis_tenancy::{Project, RobotId, Store};
+use portcullis_tenancy::{Project, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An operation that may go upstream. Only this stage makes one.
 pub struct Cleared {
@@ -75,6 +76,7 @@ pub async fn reserve(visit: &Visit, screened: Screened) -> Result<Cleared, Refus
         (Operation::UploadStart { start: UploadStart::Mount { digest, from: Some(from) }, .. }, _) => {
             need.of_mount(digest, from).await?
         }
+        (Operation::UploadCancel { .. }, _) => need.of_cancel().await?,
         (Operation::ManifestPush { tags, .. }, Payload::Manifest { manifest, .. }) => {
             let step = JournalStep::PutManifest { digest: manifest.digest.clone(), tags: tags.clone() };
             Some(need.of_manifest(manifest, tags, step, !screened.has_locks()).await?)
@@ -114,10 +116,23 @@ impl Need<'_> {
             _ => Some(0),
         };
         let journal = ends_as.map(|digest| self.journal(&id, JournalStep::PutBlob { digest: digest.clone() }));
-        let robot = self.robot();
-        let purpose = Purpose::Upload;
-        let wanted = Wanted { id, robot, purpose, base, length, pins: Vec::new(), journal, locks_tags: false };
+        let alone_within = session.map(|_| PATIENCE);
+        let wanted = Wanted { base, length, journal, alone_within, ..self.wanted(id, Purpose::Upload) };
         Ok(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None })
+    }
+
+    /// The end of an upload that its client gives up: it brings nothing, and nobody else may be at work at it.
+    async fn of_cancel(&self) -> Result<Option<Room>, Refusal> {
+        let Some(session) = self.granted.session() else { return Ok(None) };
+        if self.visit.worker.app.holds.is_at_work(&session.upload) {
+            return Err(TakeError::AtWork.into());
+        }
+        let wanted = Wanted {
+            length: Some(0),
+            alone_within: Some(Duration::ZERO),
+            ..self.wanted(session.upload.clone(), Purpose::Upload)
+        };
+        Ok(Some(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None }))
     }
 
     /// A mount: nothing where the project is charged with the blob already. None where its size cannot be told: it will be no
@@ -140,9 +155,8 @@ impl Need<'_> {
         };
         let id = operation_id();
         let journal = self.journal(&id, JournalStep::PutBlob { digest: digest.clone() });
-        let (robot, purpose) = (self.robot(), Purpose::Mount);
         let (length, journal) = (Some(bytes), Some(journal));
-        let wanted = Wanted { id, robot, purpose, base: 0, length, pins: Vec::new(), journal, locks_tags: false };
+        let wanted = Wanted { length, journal, ..self.wanted(id, Purpose::Mount) };
         Ok(Some(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None }))
     }
 
@@ -175,10 +189,8 @@ impl Need<'_> {
         let bytes = sizes.iter().fold(own.saturating_add(unpaid.bytes), |sum, (_, size)| sum.saturating_add(*size));
         let id = operation_id();
         let journal = self.journal(&id, step);
-        let robot = self.robot();
-        let purpose = Purpose::Manifest;
-        let wanted =
-            Wanted { id, robot, purpose, base: 0, length: Some(bytes), pins, journal: Some(journal), locks_tags };
+        let (length, journal) = (Some(bytes), Some(journal));
+        let wanted = Wanted { length, journal, pins, locks_tags, ..self.wanted(id, Purpose::Manifest) };
         let hold = self.take(wanted).await?;
         let store = &self.visit.worker.app.store;
         let claimed = || TagLocks::claimed(store, &self.project.id, &self.repository, tags.to_vec(), hold.id());
@@ -186,8 +198,23 @@ impl Need<'_> {
         Ok(Room { hold, sizes, locks })
     }
 
-    fn robot(&self) -> Option<RobotId> {
-        self.granted.caller().robot().map(|robot| robot.id.clone())
+    /// No bytes of an unknown number.
+    fn wanted(&self, id: Box<str>, purpose: Purpose) -> Wanted {
+        let config = &self.visit.settings.config;
+        // Where the gateway keeps repositories apart, nothing is taken away that could be seen to be gone.
+        let is_taken_away = config.upstream.isolation == Isolation::Repository;
+        Wanted {
+            id,
+            robot: self.granted.caller().robot().map(|robot| robot.id.clone()),
+            purpose,
+            base: 0,
+            length: None,
+            pins: Vec::new(),
+            journal: None,
+            locks_tags: false,
+            waiting_percent: is_taken_away.then_some(config.quota.waiting_percent),
+            alone_within: None,
+        }
     }
 
     async fn take(&self, wanted: Wanted) -> Result<Arc<Hold>, Refusal> {

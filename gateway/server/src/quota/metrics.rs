@@ -74,7 +74,11 @@ impl QuotaMetrics {
 
     /// There was no room.
     pub fn refused(&self, project: &str, shortage: &Shortage) {
-        let reason = if shortage.total.is_some() { "total" } else { "project" };
+        let reason = match (shortage.total, shortage.waits) {
+            (Some(_), _) => "total",
+            (None, true) => "waiting",
+            (None, false) => "project",
+        };
         self.refusals.get_or_create(&RefusalLabels { project: project.to_owned(), reason }).inc();
     }
 
@@ -114,9 +118,10 @@ type Read = fn(&Account) -> Option<u64>;
 
 impl Collector for QuotaMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let gauges: [(&str, &str, Read); 4] = [
+        let gauges: [(&str, &str, Read); 5] = [
             ("quota_used", "What a project holds", |account| Some(account.committed)),
             ("quota_reserved", "What uploads under way may still bring", |account| Some(account.reserved)),
+            ("quota_waiting", "What is not charged any more and is still upstream", |account| Some(account.waiting)),
             ("quota_limit", "What a project may hold", |account| account.quota),
             ("quota_soft_limit", "From where on pushes are warned", Account::soft_bytes),
         ];

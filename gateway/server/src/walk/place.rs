@@ -6,7 +6,7 @@ use super::mend::Tally;
 use crate::config::Isolation;
 use portcullis_oci::manifest::{self, Descriptor, Manifest};
 use portcullis_oci::{Digest, Reference, RepositoryName, Tag};
-use portcullis_tenancy::ledger::{HeldBlob, JournalEntry, RecordedManifest, Standing};
+use portcullis_tenancy::ledger::{HeldBlob, JournalEntry, Standing};
 use portcullis_tenancy::{Project, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,7 +28,8 @@ pub(super) struct Place<'a> {
 
 /// What is on record of a repository.
 pub(super) struct Record {
-    pub(super) manifests: BTreeMap<Digest, RecordedManifest>,
+    /// With their sizes.
+    pub(super) manifests: BTreeMap<Digest, u64>,
     pub(super) blobs: BTreeMap<Digest, HeldBlob>,
     pub(super) tags: BTreeMap<Tag, Digest>,
 }
@@ -65,8 +66,7 @@ impl<'a> Place<'a> {
 
     pub(super) async fn record(&self) -> anyhow::Result<Record> {
         let (store, id) = (&self.walker.store, &self.project.id);
-        let manifests = store.manifests(id, &self.repository).await?;
-        let manifests = manifests.into_iter().map(|manifest| (manifest.digest.clone(), manifest)).collect();
+        let manifests = store.manifests(id, &self.repository).await?.into_iter().collect();
         let tags = store.tags(id, &self.repository).await?.into_iter().collect();
         let mut blobs = BTreeMap::new();
         loop {

@@ -12,21 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) tags: BTreeMap<Tag, Digest>,
-    pub(super) manifests: BTreeMap<Digest, Facts>,
+    /// With their sizes: what they name is kept once for all of them, however many name it.
+    pub(super) manifests: BTreeMap<Digest, u64>,
     /// What cannot be recorded, and why.
     pub(super) unreadable: BTreeMap<Digest, String>,
     /// Blobs that were asked for: their sizes, where they are there.
     pub(super) blobs: BTreeMap<Digest, Option<u64>>,
     /// Each named blob with one of the manifests that name it.
     pub(super) named_by: BTreeMap<Digest, Digest>,
-}
-
-/// Of a manifest, what is needed of it.
-pub(super) struct Facts {
-    size: u64,
-    blobs: Vec<Digest>,
-    /// A subject is none of them: it is named without having been looked at, and may be anybody's.
-    children: Vec<Digest>,
+    /// Those blobs that a manifest on record names.
+    named_on_record: BTreeSet<Digest>,
 }
 
 impl Place<'_> {
@@ -47,30 +42,29 @@ impl Place<'_> {
             let fetch = |digest: Digest| async move { Ok::<_, anyhow::Error>((self.fetch(&digest).await?, digest)) };
             let mut fetched = stream::iter(std::mem::take(&mut wanted)).map(fetch).buffer_unordered(at_once);
             while let Some((found, digest)) = fetched.try_next().await? {
-                let facts = match found {
+                let manifest = match found {
                     Fetched::Nothing | Fetched::Throwaway => continue,
                     Fetched::Unreadable(why) => {
                         seen.unreadable.insert(digest, why);
                         continue;
                     }
-                    Fetched::Manifest(manifest) => Facts {
-                        size: manifest.size,
-                        blobs: self.named(&manifest),
-                        children: manifest.children.iter().map(|child| child.digest.clone()).collect(),
-                    },
+                    Fetched::Manifest(manifest) => manifest,
                 };
-                wanted.extend(facts.children.iter().filter(|child| asked.insert((*child).clone())).cloned());
-                seen.manifests.insert(digest, facts);
+                // A subject is no child: it is named without having been looked at, and may be anybody's.
+                let children = manifest.children.iter().map(|child| &child.digest);
+                wanted.extend(children.filter(|child| asked.insert((*child).clone())).cloned());
+                for blob in self.named(&manifest) {
+                    if record.manifests.contains_key(&digest) {
+                        seen.named_on_record.insert(blob.clone());
+                    }
+                    seen.named_by.entry(blob).or_insert_with(|| digest.clone());
+                }
+                seen.manifests.insert(digest, manifest.size);
             }
         }
         // A tag on what is not there, or is nobody's, is none.
         let Seen { tags, manifests, unreadable, .. } = &mut seen;
         tags.retain(|_, digest| manifests.contains_key(digest) || unreadable.contains_key(digest));
-        for (digest, facts) in &seen.manifests {
-            for blob in &facts.blobs {
-                seen.named_by.entry(blob.clone()).or_insert_with(|| digest.clone());
-            }
-        }
         let size_of = |digest: Digest| async move { Ok::<_, anyhow::Error>((self.blob_size(&digest).await?, digest)) };
         let sizes = stream::iter(seen.blobs_to_ask(record, task)).map(size_of).buffer_unordered(at_once);
         seen.blobs = sizes.map_ok(|(size, digest)| (digest, size)).try_collect().await?;
@@ -84,9 +78,7 @@ impl Seen {
         match task {
             // What a manifest names that is not on record itself is asked for when that is recorded.
             Task::Import => {
-                let on_record = self.manifests.iter().filter(|(digest, _)| record.manifests.contains_key(*digest));
-                let named = on_record.flat_map(|(_, facts)| &facts.blobs);
-                named.filter(|digest| !record.blobs.contains_key(*digest)).cloned().collect()
+                self.named_on_record.iter().filter(|digest| !record.blobs.contains_key(*digest)).cloned().collect()
             }
             Task::Reconcile { .. } => {
                 let all = self.named_by.keys().chain(record.blobs.keys());
@@ -102,8 +94,8 @@ impl Seen {
         let manifests: BTreeSet<&Digest> = self.manifests.keys().chain(record.manifests.keys()).collect();
         let manifests = manifests.into_iter().filter(|digest| !self.unreadable.contains_key(*digest));
         let manifests = manifests.filter_map(|digest| {
-            let recorded = record.manifests.get(digest).map(|manifest| Fact::Size(manifest.size));
-            let upstream = self.manifests.get(digest).map(|facts| Fact::Size(facts.size));
+            let recorded = record.manifests.get(digest).copied().map(Fact::Size);
+            let upstream = self.manifests.get(digest).copied().map(Fact::Size);
             judge(Subject::Manifest(digest.clone()), held(recorded), upstream)
         });
         let blobs = self.blobs.iter().filter_map(|(digest, size)| {

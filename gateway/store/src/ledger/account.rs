@@ -3,11 +3,12 @@
 
 use super::blob;
 use super::look::{Found, Look, Standing, looking, read_look};
-use super::{CHUNK, FEW, size};
+use super::{CHUNK, FEW, placeholders, size};
 use crate::sql::{Query, SqlStore, Write, bounded};
+use crate::together::Joined;
 use crate::{journal, row};
 use portcullis_oci::{Digest, RepositoryName};
-use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Shortage, Total};
+use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Lease, Shortage, Total};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::AnyRow;
@@ -18,9 +19,29 @@ use std::fmt::Write as _;
 const SWEEP: i64 = 1000;
 
 macro_rules! sum {
-    ($column:literal) => {
+    ($column:expr) => {
         concat!("CAST(coalesce(sum(", $column, "), 0) AS BIGINT)")
     };
+}
+
+/// A sum over all projects, in two parts: all of it may be more than a column takes.
+macro_rules! wide_sum {
+    ($of:literal) => {
+        concat!(
+            sum!(concat!($of, "_bytes / 1048576")),
+            " AS ",
+            $of,
+            "_mib, ",
+            sum!(concat!($of, "_bytes % 1048576")),
+            " AS ",
+            $of,
+            "_rest"
+        )
+    };
+}
+
+fn read_wide(row: &AnyRow, [mib, rest]: [&str; 2]) -> Result<u64> {
+    Ok(row::size(row, mib)?.saturating_mul(1 << 20).saturating_add(row::size(row, rest)?))
 }
 
 /// A project's account in a transaction that holds its row.
@@ -57,10 +78,16 @@ impl Ledger {
             Some(cap) => {
                 let others = query(concat!(
                     "SELECT ",
-                    sum!("committed_bytes + reserved_bytes"),
-                    " AS used FROM project WHERE id <> $1"
+                    wide_sum!("committed"),
+                    ", ",
+                    wide_sum!("reserved"),
+                    " FROM project WHERE id <> $1"
                 ));
-                let others = write.optional(others.bind(&*project.0), |row| row::size(row, "used")).await?;
+                let read = |row: &AnyRow| {
+                    Ok(read_wide(row, ["committed_mib", "committed_rest"])?
+                        .saturating_add(read_wide(row, ["reserved_mib", "reserved_rest"])?))
+                };
+                let others = write.optional(others.bind(&*project.0), read).await?;
                 others.map(|others| (cap, others))
             }
         };
@@ -71,8 +98,8 @@ impl Ledger {
     /// What is missing for `more` bytes beyond `released` ones, if anything is.
     pub(crate) fn shortage(&self, more: u64, released: u64) -> Option<Shortage> {
         let asked = more.saturating_sub(released);
-        let refused = |total| Some(Shortage { account: self.before, asked, total });
-        if asked > 0 && asked > self.before.free().unwrap_or(u64::MAX) {
+        let refused = |total| Some(Shortage { account: self.before, asked, total, waits: false });
+        if asked > 0 && asked > self.before.room() {
             return refused(None);
         }
         match self.total {
@@ -84,9 +111,22 @@ impl Ledger {
         }
     }
 
+    /// The same where what was deleted and waits upstream may be so many percent of the quota.
+    fn shortage_upstream(&self, asked: u64, waiting_percent: Option<u32>) -> Option<Shortage> {
+        let free = self.before.free_upstream(waiting_percent?)?;
+        (asked > 0 && asked > free).then_some(Shortage { account: self.before, asked, total: None, waits: true })
+    }
+
+    /// So much is not charged any more, and waits until it is taken away.
+    pub(crate) fn uncharge(&mut self, size: u64) {
+        self.account.committed = self.account.committed.saturating_sub(size);
+        self.account.waiting = self.account.waiting.saturating_add(size);
+    }
+
     /// How many bytes more there is room for.
-    fn room(&self) -> u64 {
-        let own = self.before.free().unwrap_or(u64::MAX);
+    fn room(&self, waiting_percent: Option<u32>) -> u64 {
+        let upstream = waiting_percent.and_then(|percent| self.before.free_upstream(percent));
+        let own = self.before.room().min(upstream.unwrap_or(u64::MAX));
         let all = self.total.map(|(cap, others)| cap.saturating_sub(others.saturating_add(self.before.used())));
         own.min(all.unwrap_or(u64::MAX))
     }
@@ -114,10 +154,11 @@ impl Ledger {
     /// The same with these statements, which go along in one go. Returns how many rows they return.
     pub(crate) async fn commit_with(self, mut statements: Vec<Query<'_>>) -> Result<(Account, usize)> {
         if self.account != self.before {
-            let save = query("UPDATE project SET committed_bytes = $2, reserved_bytes = $3 WHERE id = $1");
             let save =
-                save.bind(&*self.project.0).bind(size(self.account.committed)?).bind(size(self.account.reserved)?);
-            statements.insert(0, save);
+                query("UPDATE project SET committed_bytes = $2, reserved_bytes = $3, waiting_bytes = $4 WHERE id = $1");
+            let Account { committed, reserved, waiting, .. } = self.account;
+            let save = save.bind(&*self.project.0).bind(size(committed)?).bind(size(reserved)?);
+            statements.insert(0, save.bind(size(waiting)?));
         }
         let rows = self.write.commit_with(statements).await?;
         Ok((self.account, rows))
@@ -125,23 +166,29 @@ impl Ledger {
 }
 
 pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission> {
-    let look = Look { reservation: Some(&claim.id), manifest: None, blobs: &claim.pins };
+    let look = Look { reservation: Some(&claim.id), blobs: &claim.pins, ..Look::default() };
     let (mut ledger, found) = Ledger::look(store, &claim.project, false, look).await?;
-    // What is being taken away upstream cannot be held on to.
-    if found.blobs.values().any(|blob| blob.is_busy(claim.now)) {
+    // What is being taken away upstream cannot be held on to, and an upload is one node's at a time.
+    if found.blobs.values().any(|blob| blob.is_busy(claim.now)) || found.keeps_out(claim) {
         return Ok(Admission::Busy);
     }
+    // What is there and not charged takes up no more storage than it does.
+    let again = found.blobs.values().fold(0_u64, |sum, blob| sum.saturating_add(blob.waiting()));
     let have = found.held;
     let least = claim.at_least.saturating_sub(have);
-    if let Some(shortage) = ledger.shortage(least, 0) {
+    let upstream = ledger.shortage_upstream(least.saturating_sub(again), claim.waiting_percent);
+    if let Some(shortage) = ledger.shortage(least, 0).or(upstream) {
         return Ok(Admission::Refused(shortage));
     }
     let wanted = claim.at_most.max(claim.at_least).saturating_sub(have);
-    let more = wanted.min(ledger.room()).max(least);
+    let more = wanted.min(ledger.room(claim.waiting_percent)).max(least);
     let held = have.saturating_add(more);
     let put = query(
-        "INSERT INTO reservation (id, project_id, robot_id, bytes, purpose, expires_at) VALUES ($1, $2, $3, $4, $5, $6) \
-         ON CONFLICT (id) DO UPDATE SET bytes = excluded.bytes, expires_at = excluded.expires_at",
+        "INSERT INTO reservation (id, project_id, robot_id, bytes, purpose, expires_at, worker, working_until) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (id) DO UPDATE SET bytes = excluded.bytes, expires_at = excluded.expires_at, \
+         worker = coalesce(excluded.worker, reservation.worker), \
+         working_until = coalesce(excluded.working_until, reservation.working_until)",
     );
     let put = put
         .bind(&*claim.id)
@@ -149,7 +196,9 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
         .bind(claim.robot.as_ref().map(|robot| &*robot.0))
         .bind(size(held)?)
         .bind(claim.purpose.name())
-        .bind(claim.expires_at.as_millisecond());
+        .bind(claim.expires_at.as_millisecond())
+        .bind(claim.lease.as_ref().map(|lease| &*lease.holder))
+        .bind(claim.lease.as_ref().map(|lease| lease.until.as_millisecond()));
     let mut statements = vec![put];
     for chunk in claim.pins.chunks(CHUNK) {
         let mut sql = String::from("INSERT INTO pin (project_id, reservation_id, digest) VALUES ");
@@ -238,24 +287,45 @@ pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
     Ok(released)
 }
 
-pub(crate) async fn renew(store: &SqlStore, ids: &[Box<str>], now: Timestamp, until: Timestamp) -> Result<()> {
-    for id in ids {
-        let reservation = query("UPDATE reservation SET expires_at = $2 WHERE id = $1 AND expires_at < $2");
-        store.execute(reservation.bind(&**id).bind(until.as_millisecond())).await?;
-        let entry = query("UPDATE journal SET touched_at = $2 WHERE id = $1");
-        store.execute(entry.bind(&**id).bind(now.as_millisecond())).await?;
+pub(crate) async fn renew(
+    store: &SqlStore,
+    ids: &[Box<str>],
+    now: Timestamp,
+    until: Timestamp,
+    lease: Option<&Lease>,
+) -> Result<()> {
+    // Whoever has one of these rows is at work at it, and may be waiting for another one of them: he is not waited for.
+    let lock = if store.joined() == Joined::Within { " FOR UPDATE SKIP LOCKED" } else { "" };
+    for chunk in ids.chunks(CHUNK) {
+        let rows = |set: &str, table: &str, first: usize| {
+            let mut sql = format!("UPDATE {table} SET {set} WHERE id IN (SELECT id FROM {table} WHERE id IN (");
+            placeholders(&mut sql, first, chunk.len());
+            let _ = write!(sql, "){lock})");
+            query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW)
+        };
+        let set = "expires_at = CASE WHEN expires_at < $1 THEN $1 ELSE expires_at END, \
+            working_until = CASE WHEN worker = $2 THEN $3 ELSE working_until END";
+        let reservations = rows(set, "reservation", 4)
+            .bind(until.as_millisecond())
+            .bind(lease.map_or("", |lease| &*lease.holder))
+            .bind(lease.map_or(0, |lease| lease.until.as_millisecond()));
+        let entries = rows("touched_at = $1", "journal", 2).bind(now.as_millisecond());
+        let bound = [reservations, entries].map(|rows| chunk.iter().fold(rows, |rows, id| rows.bind(&**id)));
+        store.together(bound.into()).await?;
     }
     Ok(())
 }
 
 pub(crate) async fn one(store: &SqlStore, project: &ProjectId) -> Result<Account> {
-    let find = query("SELECT quota_bytes, soft_percent, committed_bytes, reserved_bytes FROM project WHERE id = $1");
+    let find = query(
+        "SELECT quota_bytes, soft_percent, committed_bytes, reserved_bytes, waiting_bytes FROM project WHERE id = $1",
+    );
     store.optional(find.bind(&*project.0), read).await?.ok_or(StoreError::Missing)
 }
 
 pub(crate) async fn all(store: &SqlStore) -> Result<Vec<(ProjectId, Account)>> {
     let find = query(bounded!(
-        "SELECT id, quota_bytes, soft_percent, committed_bytes, reserved_bytes FROM project WHERE deleted_at IS NULL ORDER BY name"
+        "SELECT id, quota_bytes, soft_percent, committed_bytes, reserved_bytes, waiting_bytes FROM project WHERE deleted_at IS NULL ORDER BY name"
     ));
     store.all(find, |row| Ok((ProjectId(row::boxed(row, "id")?), read(row)?))).await
 }
@@ -276,16 +346,16 @@ pub(crate) async fn set(
 pub(crate) async fn total(store: &SqlStore) -> Result<Total> {
     let find = query(concat!(
         "SELECT (SELECT total_bytes FROM house) AS cap, ",
-        sum!("committed_bytes"),
-        " AS committed, ",
-        sum!("reserved_bytes"),
-        " AS reserved FROM project"
+        wide_sum!("committed"),
+        ", ",
+        wide_sum!("reserved"),
+        " FROM project"
     ));
     let read = |row: &AnyRow| {
         Ok(Total {
             cap: row::optional_size(row, "cap")?,
-            committed: row::size(row, "committed")?,
-            reserved: row::size(row, "reserved")?,
+            committed: read_wide(row, ["committed_mib", "committed_rest"])?,
+            reserved: read_wide(row, ["reserved_mib", "reserved_rest"])?,
         })
     };
     Ok(store.optional(find, read).await?.unwrap_or_default())
@@ -300,13 +370,15 @@ pub(crate) async fn recount(store: &SqlStore, project: &ProjectId, repair: bool)
     let sum = query(
         "SELECT CAST((SELECT coalesce(sum(size), 0) FROM blob WHERE project_id = $1 AND uncharged_at IS NULL) + \
              (SELECT coalesce(sum(one.size), 0) FROM (SELECT max(size) AS size FROM manifest WHERE project_id = $1 GROUP BY digest) AS one) \
-             AS BIGINT) AS used",
+             AS BIGINT) AS used, \
+         CAST((SELECT coalesce(sum(size), 0) FROM blob WHERE project_id = $1 AND uncharged_at IS NOT NULL AND kept_upstream = 0) \
+             AS BIGINT) AS waiting",
     );
     let counted = ledger.account.committed;
-    let recorded =
-        ledger.write.optional(sum.bind(&*project.0), |row| row::size(row, "used")).await?.unwrap_or_default();
+    let read = |row: &AnyRow| Ok((row::size(row, "used")?, row::size(row, "waiting")?));
+    let (recorded, waiting) = ledger.write.optional(sum.bind(&*project.0), read).await?.unwrap_or_default();
     if repair {
-        ledger.account.committed = recorded;
+        (ledger.account.committed, ledger.account.waiting) = (recorded, waiting);
         ledger.commit().await?;
     }
     Ok((counted, recorded))
@@ -345,5 +417,6 @@ pub(super) fn read(row: &AnyRow) -> Result<Account> {
         soft_percent: soft_percent.map(|percent| row::parsed("soft_percent", percent, u8::try_from)).transpose()?,
         committed: row::size(row, "committed_bytes")?,
         reserved: row::size(row, "reserved_bytes")?,
+        waiting: row::size(row, "waiting_bytes")?,
     })
 }

@@ -7,17 +7,16 @@ use crate::journal::BLOB_DONE;
 use crate::row;
 use crate::sql::{Query, SqlStore, Write};
 use portcullis_oci::{Digest, RepositoryName};
-use portcullis_tenancy::ledger::{Charge, HeldBlob, Standing, StoredBlob, Unlinkable};
+use portcullis_tenancy::ledger::{Charge, HeldBlob, Standing, StoredBlob};
 use portcullis_tenancy::quota::{Admission, Unpaid};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// Its digests follow.
-const KNOWN: &str =
-    "SELECT digest, size, orphan_since, uncharged_at, unlinking_until FROM blob WHERE project_id = $1 AND digest IN (";
+const KNOWN: &str = "SELECT digest, size, orphan_since, uncharged_at, unlinking_until, kept_upstream FROM blob WHERE project_id = $1 AND digest IN (";
 
 /// A blob's row.
 #[derive(Clone, Debug)]
@@ -27,11 +26,18 @@ pub(crate) struct Known {
     pub(crate) is_orphan: bool,
     /// Until when somebody is taking it away upstream.
     pub(crate) unlinking_until: Option<Timestamp>,
+    /// The upstream would not let it go: nobody tries again.
+    pub(crate) is_kept: bool,
 }
 
 impl Known {
     pub(crate) fn is_busy(&self, now: Timestamp) -> bool {
         self.unlinking_until.is_some_and(|until| until > now)
+    }
+
+    /// What of it waits to be taken away upstream.
+    pub(crate) fn waiting(&self) -> u64 {
+        if self.is_charged || self.is_kept { 0 } else { self.size }
     }
 }
 
@@ -41,12 +47,13 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
         Charge::By(id) | Charge::Found(id) => Some(id),
         Charge::Anyway => None,
     };
-    let look = Look { reservation, manifest: None, blobs: std::slice::from_ref(digest) };
+    let look = Look { reservation, blobs: std::slice::from_ref(digest), ..Look::default() };
     let (mut ledger, mut found) = Ledger::look(store, project, !matches!(charge, Charge::By(_)), look).await?;
     let known = found.blobs.remove(digest.as_str());
     if known.as_ref().is_some_and(|known| known.is_busy(blob.at)) {
         return Ok(Admission::Busy);
     }
+    let waiting = known.as_ref().map_or(0, Known::waiting);
     let charged = known.filter(|known| known.is_charged).map_or(0, |known| known.size);
     let more = blob.size.saturating_sub(charged);
     let mut statements = Vec::new();
@@ -58,6 +65,7 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
         statements.extend(["DELETE FROM upload WHERE id = $1", BLOB_DONE].map(|sql| query(sql).bind(id)));
     }
     statements.extend(charge_one(blob)?);
+    ledger.account.waiting = ledger.account.waiting.saturating_sub(waiting);
     ledger.account.committed =
         ledger.account.committed.saturating_add(more).saturating_sub(charged.saturating_sub(blob.size));
     let (account, _) = ledger.commit_with(statements).await?;
@@ -76,7 +84,9 @@ pub(crate) async fn disown(store: &SqlStore, blob: &StoredBlob, operation: &str)
         "INSERT INTO blob (project_id, digest, size, uncharged_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     );
     let put = put.bind(&*project.0).bind(digest.as_str()).bind(size(blob.size)?).bind(blob.at.as_millisecond());
-    ledger.write.execute(put).await?;
+    if ledger.write.execute(put).await? > 0 {
+        ledger.account.waiting = ledger.account.waiting.saturating_add(blob.size);
+    }
     ledger.write.execute(link(blob)).await?;
     ledger.end_reservation(operation).await?;
     for sql in ["DELETE FROM upload WHERE id = $1", BLOB_DONE] {
@@ -138,6 +148,7 @@ fn read(row: &AnyRow) -> Result<Known> {
         is_charged: row::optional_time(row, "uncharged_at")?.is_none(),
         is_orphan: row::optional_time(row, "orphan_since")?.is_some(),
         unlinking_until: row::optional_time(row, "unlinking_until")?,
+        is_kept: row::number(row, "kept_upstream")? != 0,
     })
 }
 
@@ -192,7 +203,7 @@ pub(crate) async fn unpaid(
     manifest: Option<&Digest>,
     digests: &[Digest],
 ) -> Result<Unpaid> {
-    let (select, further) = looking(project, true, Look { reservation: None, manifest, blobs: digests });
+    let (select, further) = looking(project, true, Look { manifest, blobs: digests, ..Look::default() });
     let rows = store.all(select, read_look).await?;
     let (_, found) = Found::of(rows).ok_or(StoreError::Missing)?;
     let mut known = found.blobs;
@@ -265,13 +276,15 @@ pub(crate) async fn remove(
     let drop = query(
         "DELETE FROM blob WHERE project_id = $1 AND digest = $2 \
          AND NOT EXISTS (SELECT 1 FROM link WHERE link.project_id = $1 AND link.digest = $2) \
-         RETURNING size, orphan_since, uncharged_at, unlinking_until",
+         RETURNING size, orphan_since, uncharged_at, unlinking_until, kept_upstream",
     );
     let dropped = ledger.write.optional(drop.bind(&*project.0).bind(digest.as_str()), read).await?;
     // What removes nothing leaves no record.
     if unlinked == 0 && dropped.is_none() {
         return Ok(0);
     }
+    let waiting = dropped.as_ref().map_or(0, Known::waiting);
+    ledger.account.waiting = ledger.account.waiting.saturating_sub(waiting);
     let reclaimed = dropped.filter(|blob| blob.is_charged).map_or(0, |blob| blob.size);
     ledger.account.committed = ledger.account.committed.saturating_sub(reclaimed);
     ledger.commit().await?;
@@ -283,98 +296,4 @@ pub(crate) async fn renew_orphan(store: &SqlStore, project: &ProjectId, digest: 
         "UPDATE blob SET orphan_since = $3 WHERE project_id = $1 AND digest = $2 AND orphan_since < $3 AND uncharged_at IS NULL",
     );
     store.execute(renew.bind(&*project.0).bind(digest.as_str()).bind(now.as_millisecond())).await.map(|_| ())
-}
-
-pub(crate) async fn expire_orphans(
-    store: &SqlStore,
-    before: Timestamp,
-    now: Timestamp,
-    limit: u32,
-) -> Result<Vec<(ProjectId, Digest, u64)>> {
-    let find = query(
-        "SELECT project_id, digest FROM blob WHERE orphan_since < $1 AND uncharged_at IS NULL ORDER BY orphan_since LIMIT $2",
-    );
-    let read = |row: &AnyRow| Ok((ProjectId(row::boxed(row, "project_id")?), row::text(row, "digest")?));
-    let mut by_project: BTreeMap<ProjectId, Vec<String>> = BTreeMap::new();
-    for (project, digest) in store.all(find.bind(before.as_millisecond()).bind(i64::from(limit)), read).await? {
-        by_project.entry(project).or_default().push(digest);
-    }
-    let mut expired = Vec::new();
-    for (project, digests) in by_project {
-        let mut ledger = match Ledger::open(store, &project, true).await {
-            Err(StoreError::Missing) => continue,
-            opened => opened?,
-        };
-        for digest in digests {
-            // It may have been renewed, or named, since.
-            let take = query(
-                "UPDATE blob SET orphan_since = NULL, uncharged_at = $4 WHERE project_id = $1 AND digest = $2 \
-                 AND orphan_since < $3 AND uncharged_at IS NULL \
-                 AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.project_id = $1 AND pin.digest = $2) RETURNING digest, size",
-            );
-            let take = take.bind(&*project.0).bind(&*digest).bind(before.as_millisecond()).bind(now.as_millisecond());
-            let read = |row: &AnyRow| Ok((row::parse(row, "digest", Digest::parse)?, row::size(row, "size")?));
-            if let Some((digest, size)) = ledger.write.optional(take, read).await? {
-                ledger.account.committed = ledger.account.committed.saturating_sub(size);
-                expired.push((project.clone(), digest, size));
-            }
-        }
-        ledger.commit().await?;
-    }
-    Ok(expired)
-}
-
-pub(crate) async fn take_unlinkable(
-    store: &SqlStore,
-    before: Timestamp,
-    now: Timestamp,
-    until: Timestamp,
-    limit: u32,
-) -> Result<Vec<Unlinkable>> {
-    let find = query(
-        "SELECT project_id, digest FROM blob WHERE uncharged_at < $1 AND kept_upstream = 0 \
-         AND (unlinking_until IS NULL OR unlinking_until <= $2) ORDER BY uncharged_at LIMIT $3",
-    );
-    let find = find.bind(before.as_millisecond()).bind(now.as_millisecond()).bind(i64::from(limit));
-    let read =
-        |row: &AnyRow| Ok((ProjectId(row::boxed(row, "project_id")?), row::parse(row, "digest", Digest::parse)?));
-    let mut taken = Vec::new();
-    for (project, digest) in store.all(find, read).await? {
-        let take = query(
-            "UPDATE blob SET unlinking_until = $4 WHERE project_id = $1 AND digest = $2 AND uncharged_at < $3 \
-             AND (unlinking_until IS NULL OR unlinking_until <= $5) \
-             AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.project_id = $1 AND pin.digest = $2)",
-        );
-        let take = take
-            .bind(&*project.0)
-            .bind(digest.as_str())
-            .bind(before.as_millisecond())
-            .bind(until.as_millisecond())
-            .bind(now.as_millisecond());
-        // Under the account's row: whoever charges it again sees that it is taken, or has done so before.
-        let mut ledger = match Ledger::open(store, &project, true).await {
-            Err(StoreError::Missing) => continue,
-            opened => opened?,
-        };
-        let is_taken = ledger.write.execute(take).await? > 0;
-        ledger.commit().await?;
-        if !is_taken {
-            continue;
-        }
-        let holders = query("SELECT repository FROM link WHERE project_id = $1 AND digest = $2 ORDER BY repository");
-        let holders = holders.bind(&*project.0).bind(digest.as_str());
-        let repositories = store.all(holders, |row| row::parse(row, "repository", RepositoryName::parse)).await?;
-        taken.push(Unlinkable { project, digest, repositories });
-    }
-    Ok(taken)
-}
-
-pub(crate) async fn unlinked(store: &SqlStore, project: &ProjectId, digest: &Digest, is_gone: bool) -> Result<()> {
-    let sql = if is_gone {
-        "DELETE FROM blob WHERE project_id = $1 AND digest = $2 AND uncharged_at IS NOT NULL AND unlinking_until IS NOT NULL"
-    } else {
-        "UPDATE blob SET unlinking_until = NULL, kept_upstream = 1 \
-         WHERE project_id = $1 AND digest = $2 AND uncharged_at IS NOT NULL AND unlinking_until IS NOT NULL"
-    };
-    store.execute(query(sql).bind(&*project.0).bind(digest.as_str())).await.map(|_| ())
 }

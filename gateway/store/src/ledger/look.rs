@@ -5,9 +5,9 @@ use super::blob::{self, Known};
 use super::{CHUNK, FEW, placeholders};
 use crate::row;
 use crate::sql::Query;
-use portcullis_oci::Digest;
+use portcullis_oci::{Digest, RepositoryName};
 use portcullis_tenancy::ProjectId;
-use portcullis_tenancy::quota::Account;
+use portcullis_tenancy::quota::{Account, Claim, Lease};
 use portcullis_tenancy::store::Result;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
@@ -15,17 +15,22 @@ use std::collections::HashMap;
 
 /// The digests of blobs follow.
 const LOOK: &str = "SELECT project.quota_bytes, project.soft_percent, project.committed_bytes, project.reserved_bytes, \
+    project.waiting_bytes, \
     (SELECT total_bytes FROM house) AS total_bytes, \
-    (SELECT bytes FROM reservation WHERE reservation.id = $3 AND reservation.project_id = $1) AS held, \
+    held.bytes AS held, held.worker, held.working_until, \
     (SELECT max(size) FROM manifest WHERE manifest.project_id = $1 AND manifest.digest = $4) AS manifest_size, \
-    blob.digest, blob.size, blob.orphan_since, blob.uncharged_at, blob.unlinking_until \
-    FROM project LEFT JOIN blob ON blob.project_id = project.id AND blob.digest IN (";
+    (SELECT max(size) FROM manifest WHERE manifest.project_id = $1 AND manifest.digest = $4 AND manifest.repository <> $5) AS elsewhere, \
+    blob.digest, blob.size, blob.orphan_since, blob.uncharged_at, blob.unlinking_until, blob.kept_upstream \
+    FROM project LEFT JOIN reservation AS held ON held.id = $3 AND held.project_id = project.id \
+    LEFT JOIN blob ON blob.project_id = project.id AND blob.digest IN (";
 const OF_PROJECT: &str = ") WHERE project.id = $1 AND (project.deleted_at IS NULL OR $2 = 1)";
 
 /// What is looked at along with a project's account.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Look<'a> {
     pub(crate) reservation: Option<&'a str>,
+    /// Which repository the manifest is about to be in.
+    pub(crate) repository: Option<&'a RepositoryName>,
     pub(crate) manifest: Option<&'a Digest>,
     pub(crate) blobs: &'a [Digest],
 }
@@ -41,26 +46,36 @@ pub(crate) struct Standing {
 pub(crate) struct Found {
     /// What the reservation holds.
     pub(crate) held: u64,
-    /// The manifest's size, where the project is charged with it in whichever repository.
+    /// Whose upload it is now.
+    lease: Option<Lease>,
+    /// The manifest's largest size on record, in whichever repository; and in any but the given one.
     pub(crate) manifest: Option<u64>,
+    pub(crate) elsewhere: Option<u64>,
     pub(crate) blobs: HashMap<String, Known>,
 }
 
 /// A row of the answer: one for each blob, or one without any.
 pub(crate) struct Row {
     standing: Standing,
-    held: Option<u64>,
+    held: u64,
+    lease: Option<Lease>,
     manifest: Option<u64>,
+    elsewhere: Option<u64>,
     blob: Option<(String, Known)>,
 }
 
 impl Found {
     /// None where there is no such project.
     pub(crate) fn of(rows: Vec<Row>) -> Option<(Standing, Self)> {
-        let first = rows.first()?;
-        let (standing, held, manifest) = (first.standing, first.held.unwrap_or_default(), first.manifest);
-        let blobs = rows.into_iter().filter_map(|row| row.blob).collect();
-        Some((standing, Self { held, manifest, blobs }))
+        let mut rows = rows.into_iter();
+        let Row { standing, held, lease, manifest, elsewhere, blob } = rows.next()?;
+        let blobs = blob.into_iter().chain(rows.filter_map(|row| row.blob)).collect();
+        Some((standing, Self { held, lease, manifest, elsewhere, blobs }))
+    }
+
+    /// Whether somebody else is at work at the claim's upload.
+    pub(crate) fn keeps_out(&self, claim: &Claim) -> bool {
+        self.lease.as_ref().zip(claim.lease.as_ref()).is_some_and(|(other, own)| other.keeps_out(own, claim.now))
     }
 }
 
@@ -68,18 +83,22 @@ impl Found {
 pub(crate) fn looking<'a>(project: &'a ProjectId, any: bool, look: Look<'a>) -> (Query<'a>, &'a [Digest]) {
     let (blobs, further) = look.blobs.split_at(look.blobs.len().min(CHUNK));
     let mut sql = String::from(LOOK);
-    placeholders(&mut sql, 5, blobs.len());
+    placeholders(&mut sql, 6, blobs.len());
     sql.push_str(OF_PROJECT);
     let select = query(AssertSqlSafe(sql)).persistent(blobs.len() <= FEW).bind(&*project.0).bind(i64::from(any));
     let select = select.bind(look.reservation.unwrap_or_default()).bind(look.manifest.map_or("", Digest::as_str));
+    let select = select.bind(look.repository.map_or("", RepositoryName::as_str));
     (blobs.iter().fold(select, |select, digest| select.bind(digest.as_str())), further)
 }
 
 pub(crate) fn read_look(row: &AnyRow) -> Result<Row> {
+    let holder = row::optional_text(row, "worker")?.map(Box::from);
     Ok(Row {
         standing: Standing { account: account::read(row)?, cap: row::optional_size(row, "total_bytes")? },
-        held: row::optional_size(row, "held")?,
+        held: row::optional_size(row, "held")?.unwrap_or_default(),
+        lease: holder.zip(row::optional_time(row, "working_until")?).map(|(holder, until)| Lease { holder, until }),
         manifest: row::optional_size(row, "manifest_size")?,
+        elsewhere: row::optional_size(row, "elsewhere")?,
         blob: row::optional_text(row, "digest")?.map(|_| blob::read_named(row)).transpose()?,
     })
 }

@@ -1,6 +1,7 @@
 //! Manifests with what they name, refer to and are annotated with.
 
 use super::account::Ledger;
+use super::blob::Known;
 use super::look::Look;
 use super::{FEW, blob, size};
 use crate::journal::{self, MANIFEST_DONE};
@@ -14,7 +15,7 @@ use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, Timestamp};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 /// References that one statement takes, at five values each.
@@ -37,19 +38,24 @@ pub(crate) async fn add(
         Charge::By(id) | Charge::Found(id) => Some(id),
         Charge::Anyway => None,
     };
-    let look = Look { reservation, manifest: Some(&pushed.manifest.digest), blobs: &named };
+    let (repository, manifest) = (Some(&pushed.repository), Some(&pushed.manifest.digest));
+    let look = Look { reservation, repository, manifest, blobs: &named };
     let (mut ledger, found) = Ledger::look(store, &pushed.project, !matches!(charge, Charge::By(_)), look).await?;
-    let (known, is_known) = (found.blobs, found.manifest.is_some());
+    let known = found.blobs;
     if known.values().any(|blob| blob.is_busy(pushed.pushed_at)) {
         return Ok(Admission::Busy);
     }
-    let mut more = if is_known { 0 } else { pushed.manifest.size };
-    let (mut charged, mut adopted) = (Vec::new(), Vec::new());
+    // It counts once, at the largest size on record.
+    let before = found.manifest;
+    let own = pushed.manifest.size.max(found.elsewhere.unwrap_or_default());
+    let mut more = own.saturating_sub(before.unwrap_or_default());
+    let (mut charged, mut adopted, mut waiting) = (Vec::new(), Vec::new(), 0_u64);
     for digest in &named {
         match (known.get(digest.as_str()), sizes.iter().find(|(of, _)| of == digest)) {
             (Some(blob), _) if blob.is_charged => {}
             (Some(blob), _) => {
                 more = more.saturating_add(blob.size);
+                waiting = waiting.saturating_add(blob.waiting());
                 charged.push(digest);
             }
             (None, Some((_, size))) => {
@@ -71,20 +77,19 @@ pub(crate) async fn add(
             statements.push(journal::unlock(&pushed.project, &pushed.repository, tag, id));
         }
     }
-    ledger.account.committed = ledger.account.committed.saturating_add(more);
+    let less = before.unwrap_or_default().saturating_sub(own);
+    ledger.account.committed = ledger.account.committed.saturating_add(more).saturating_sub(less);
+    ledger.account.waiting = ledger.account.waiting.saturating_sub(waiting);
 
-    if is_known {
+    if before.is_some() {
         forget_references(&mut ledger.write, pushed).await?;
     }
     statements.push(put(pushed)?);
     put_references(&mut statements, pushed)?;
     let waiting = named.iter().filter(|digest| known.get(digest.as_str()).is_some_and(|blob| blob.is_orphan));
-    for digest in waiting.chain(charged) {
-        let name = query(
-            "UPDATE blob SET orphan_since = NULL, uncharged_at = NULL, unlinking_until = NULL, kept_upstream = 0 \
-             WHERE project_id = $1 AND digest = $2",
-        );
-        statements.push(name.bind(&*pushed.project.0).bind(digest.as_str()));
+    put_names(&mut statements, pushed, &waiting.chain(charged).collect::<Vec<_>>());
+    if charge != Charge::Anyway {
+        put_links(&mut statements, pushed, &known);
     }
     statements.extend(pushed.tags.iter().map(|tag| put_tag(pushed, tag)));
     if !adopted.is_empty() {
@@ -104,6 +109,39 @@ pub(crate) async fn add(
 fn named_blobs(manifest: &Manifest) -> Vec<Digest> {
     let named = manifest.config.iter().chain(&manifest.layers).map(|descriptor| descriptor.digest.clone());
     named.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// These are named from now on, and charged.
+fn put_names<'q>(statements: &mut Vec<Query<'q>>, pushed: &'q PushedManifest, named: &[&'q Digest]) {
+    for chunk in named.chunks(CHUNK) {
+        let mut sql = String::from(
+            "UPDATE blob SET orphan_since = NULL, uncharged_at = NULL, unlinking_until = NULL, kept_upstream = 0 \
+             WHERE project_id = $1 AND digest IN (",
+        );
+        super::placeholders(&mut sql, 2, chunk.len());
+        sql.push(')');
+        let name = query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW).bind(&*pushed.project.0);
+        statements.push(chunk.iter().fold(name, |name, digest| name.bind(digest.as_str())));
+    }
+}
+
+/// What it names and the project has from elsewhere is in its repository as well: else the upstream had not taken it. Of foreign
+/// layers that says nothing.
+fn put_links<'q>(statements: &mut Vec<Query<'q>>, pushed: &'q PushedManifest, known: &HashMap<String, Known>) {
+    let layers = pushed.manifest.layers.iter().filter(|layer| !layer.is_foreign());
+    let named: BTreeSet<&Digest> = pushed.manifest.config.iter().chain(layers).map(|named| &named.digest).collect();
+    let named: Vec<&Digest> = named.into_iter().filter(|digest| known.contains_key(digest.as_str())).collect();
+    for chunk in named.chunks(CHUNK) {
+        let mut sql = String::from("INSERT INTO link (project_id, repository, linked_at, digest) VALUES ");
+        for (row, digest) in (4..).take(chunk.len()).enumerate() {
+            let _ = write!(sql, "{}($1, $2, $3, ${digest})", if row == 0 { "" } else { ", " });
+        }
+        sql.push_str(" ON CONFLICT DO NOTHING");
+        let link = query(AssertSqlSafe(sql)).persistent(chunk.len() <= FEW);
+        let link = link.bind(&*pushed.project.0).bind(pushed.repository.as_str());
+        let link = link.bind(pushed.pushed_at.as_millisecond());
+        statements.push(chunk.iter().fold(link, |link, digest| link.bind(digest.as_str())));
+    }
 }
 
 /// The same bytes pushed again, perhaps under another media type: the newest facts hold.
@@ -199,8 +237,10 @@ pub(crate) async fn all(
     store: &SqlStore,
     project: &ProjectId,
     repository: &RepositoryName,
-) -> Result<Vec<RecordedManifest>> {
-    let by_digest = query(bounded!(manifests!("ORDER BY digest")));
+) -> Result<Vec<(Digest, u64)>> {
+    let by_digest =
+        query(bounded!("SELECT digest, size FROM manifest WHERE project_id = $1 AND repository = $2 ORDER BY digest"));
+    let read = |row: &AnyRow| Ok((row::parse(row, "digest", Digest::parse)?, row::size(row, "size")?));
     store.all(by_digest.bind(&*project.0).bind(repository.as_str()), read).await
 }
 
@@ -245,11 +285,11 @@ pub(crate) async fn remove(
     let Some(size) = ledger.write.optional(forget, |row| row::size(row, "size")).await? else {
         return Ok(Removed::default());
     };
-    let elsewhere = query("SELECT 1 AS found FROM manifest WHERE project_id = $1 AND digest = $2 LIMIT 1");
+    let elsewhere = query("SELECT max(size) AS size FROM manifest WHERE project_id = $1 AND digest = $2");
     let elsewhere = elsewhere.bind(&*project.0).bind(digest.as_str());
-    if ledger.write.optional(elsewhere, |_| Ok(())).await?.is_none() {
-        removed.reclaimed = size;
-    }
+    let elsewhere = ledger.write.optional(elsewhere, |row| row::optional_size(row, "size")).await?.flatten();
+    removed.reclaimed = size.saturating_sub(elsewhere.unwrap_or_default());
+    ledger.account.committed = ledger.account.committed.saturating_sub(removed.reclaimed);
     for digest in named {
         // What a manifest under way names waits for that one.
         let wait = query(
@@ -269,10 +309,10 @@ pub(crate) async fn remove(
         let uncharge = uncharge.bind(&*project.0).bind(digest.as_str()).bind(now.as_millisecond());
         if let Some(size) = ledger.write.optional(uncharge, |row| row::size(row, "size")).await? {
             removed.reclaimed = removed.reclaimed.saturating_add(size);
+            ledger.uncharge(size);
             removed.uncharged.push(digest);
         }
     }
-    ledger.account.committed = ledger.account.committed.saturating_sub(removed.reclaimed);
     ledger.commit().await?;
     Ok(removed)
 }

@@ -12,7 +12,7 @@ use portcullis_tenancy::ledger::{
 };
 use portcullis_tenancy::limit::{Change, LimitOwner, Overrides};
 use portcullis_tenancy::policy::{Attachment, PolicyName};
-use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Decision, QuotaRequest, Total, Unpaid};
+use portcullis_tenancy::quota::{Account, Admission, Breakdown, Claim, Decision, Lease, QuotaRequest, Total, Unpaid};
 use portcullis_tenancy::store::{Generation, Result};
 use portcullis_tenancy::token::ScopeSet;
 use portcullis_tenancy::{Project, ProjectId, Robot, RobotId, Store, Timestamp};
@@ -119,6 +119,9 @@ impl Store for SqlStore {
     async fn move_upload(&self, id: &str, upstream: &str) -> Result<()> {
         within(session::move_upload(self, id, upstream)).await
     }
+    async fn leave_upload(&self, id: &str, holder: &str, upstream: Option<&str>) -> Result<()> {
+        within(session::leave_upload(self, id, holder, upstream)).await
+    }
     async fn ended_uploads(&self, now: Timestamp, limit: u32) -> Result<Vec<Upload>> {
         within(session::ended_uploads(self, now, limit)).await
     }
@@ -172,8 +175,8 @@ impl Store for SqlStore {
     async fn release(&self, id: &str) -> Result<()> {
         within(ledger::account::release(self, id)).await
     }
-    async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp) -> Result<()> {
-        within(ledger::account::renew(self, ids, now, until)).await
+    async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp, lease: Option<&Lease>) -> Result<()> {
+        within(ledger::account::renew(self, ids, now, until, lease)).await
     }
     async fn recount(&self, project: &ProjectId, repair: bool) -> Result<(u64, u64)> {
         within(ledger::account::recount(self, project, repair)).await
@@ -197,19 +200,19 @@ impl Store for SqlStore {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<(ProjectId, Digest, u64)>> {
-        within(ledger::blob::expire_orphans(self, before, now, limit)).await
+        within(ledger::waiting::expire_orphans(self, before, now, limit)).await
     }
     async fn take_unlinkable(
         &self,
         before: Timestamp,
         now: Timestamp,
         until: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Unlinkable>> {
-        within(ledger::blob::take_unlinkable(self, before, now, until, limit)).await
+        after: Option<&ProjectId>,
+    ) -> Result<Option<Unlinkable>> {
+        within(ledger::waiting::take(self, before, now, until, after)).await
     }
     async fn unlinked(&self, project: &ProjectId, digest: &Digest, is_gone: bool) -> Result<()> {
-        within(ledger::blob::unlinked(self, project, digest, is_gone)).await
+        within(ledger::waiting::unlinked(self, project, digest, is_gone)).await
     }
     async fn has_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
         within(ledger::blob::exists(self, project, repository, digest)).await
@@ -290,7 +293,7 @@ impl Store for SqlStore {
     ) -> Result<Vec<Digest>> {
         within(ledger::missing(self, "manifest", project, repository, digests)).await
     }
-    async fn manifests(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<RecordedManifest>> {
+    async fn manifests(&self, project: &ProjectId, repository: &RepositoryName) -> Result<Vec<(Digest, u64)>> {
         within(ledger::manifest::all(self, project, repository)).await
     }
     async fn remove_manifest(

@@ -99,7 +99,9 @@ pub async fn what_changes_nothing_leaves_no_record(nodes: Nodes) {
         expires_at: at(600),
         pins: Vec::new(),
         journal: None,
+        waiting_percent: None,
         lock_until: None,
+        lease: None,
     };
     nodes.one.reserve(&claim("up", 3)).await.unwrap();
     let blob =

@@ -1,5 +1,6 @@
 //! What ends: uploads, scope sets, journal entries.
 
+use super::quota::claim;
 use super::*;
 use portcullis_oci::Scope;
 use portcullis_oci::scope::ScopeName;
@@ -77,6 +78,43 @@ pub async fn a_sweep_takes_what_has_ended_and_nothing_else(nodes: Nodes) {
     );
 }
 
+pub async fn what_a_deleted_robot_or_project_left_under_way_is_given_up(nodes: Nodes) {
+    let (acme, ci) = acme(&*nodes.one).await;
+    let cd = robot(&acme, "cd");
+    nodes.one.add_robot(&cd).await.unwrap();
+    for (id, robot) in [("of-ci", &ci), ("of-cd", &cd)] {
+        nodes.one.open_upload(&upload(id, robot, "acme/app")).await.unwrap();
+        nodes.one.reserve(&claim(&acme, id, 10, 10)).await.unwrap();
+    }
+    let left = async || {
+        let ended = nodes.other.ended_uploads(at(1), 10).await.unwrap();
+        ended.into_iter().map(|upload| (upload.id, upload.upstream)).collect::<Vec<_>>()
+    };
+    let left_behind = |id: &str| [(Box::from(id), Some(Box::from("/v2/somewhere")))];
+    assert_eq!(left().await, []);
+    nodes.one.delete_robot(&ci.id).await.unwrap();
+    assert_eq!(nodes.other.upload("of-ci").await.unwrap(), None);
+    assert_eq!(left().await, left_behind("of-ci"), "though it has time and room left");
+    nodes.one.close_upload("of-ci").await.unwrap();
+    assert_eq!(left().await, []);
+    assert_eq!(nodes.other.account(&acme.id).await.unwrap().reserved, 10);
+
+    let entry = JournalEntry {
+        id: "of-cd".into(),
+        project: acme.id.clone(),
+        repository: repo("acme/app"),
+        step: JournalStep::PutBlob { digest: digest("b") },
+        actor: "acme+cd".into(),
+        started_at: at(0),
+    };
+    nodes.one.begin(&entry).await.unwrap();
+    nodes.one.delete_project(&acme.id, at(1)).await.unwrap();
+    assert_eq!(nodes.other.upload("of-cd").await.unwrap(), None);
+    assert_eq!(left().await, [], "nobody knows yet what its end came to");
+    nodes.one.finish("of-cd").await.unwrap();
+    assert_eq!(left().await, left_behind("of-cd"));
+}
+
 pub async fn the_journal_gives_back_what_was_not_struck_out(nodes: Nodes) {
     let (acme, _) = acme(&*nodes.one).await;
     let entry = |id: &str, second| JournalEntry {
@@ -97,7 +135,7 @@ pub async fn the_journal_gives_back_what_was_not_struck_out(nodes: Nodes) {
     nodes.one.finish("done").await.unwrap();
     nodes.one.finish("done").await.unwrap();
     assert_eq!(nodes.other.unfinished(at(30)).await.unwrap(), [entry("first", 10), entry("second", 20)]);
-    nodes.one.renew(&["first".into()], at(40), at(50)).await.unwrap();
+    nodes.one.renew(&["first".into()], at(40), at(50), None).await.unwrap();
     assert_eq!(
         nodes.other.unfinished(at(30)).await.unwrap(),
         [entry("second", 20)],

@@ -168,8 +168,8 @@ async fn everything(project: &Project, worker: &Worker, session: &Session) -> Re
     let mut stored = Vec::new();
     for repository in repositories {
         let mut tags: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
-        for manifest in session.store.manifests(&project.id, &repository).await? {
-            tags.entry(manifest.digest).or_default();
+        for (digest, _) in session.store.manifests(&project.id, &repository).await? {
+            tags.entry(digest).or_default();
         }
         let recorded: BTreeMap<Tag, Digest> = session.store.tags(&project.id, &repository).await?.into_iter().collect();
         let lookup = Lookup::new(worker, project, Some(&repository));

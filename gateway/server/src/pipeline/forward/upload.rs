@@ -6,7 +6,7 @@ use crate::body::Body;
 use crate::pipeline;
 use crate::pipeline::inspect::Payload;
 use crate::pipeline::respond::{self, Refusal};
-use crate::quota::{Counted, Hold, TakeError, abandon, operation_id, soft_warning};
+use crate::quota::{Counted, Hold, abandon, operation_id, soft_warning};
 use crate::upload_location::{self, Session};
 use crate::upstream::{Answer, Call, RequestBody, UpstreamError};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
@@ -135,22 +135,20 @@ pub async fn chunk(errand: &Errand, payload: Payload) -> Result<Response<Body>, 
     went_on(errand, session, answer, StatusCode::ACCEPTED).await
 }
 
-/// A request broke off. Where that was for want of room, the upload is given up; else its client may come back to it.
+/// A request broke off. Where that was for want of room, the upload is given up; else its client may come back to it, also where
+/// nobody could tell whether there is room.
 async fn interrupted(errand: &Errand, session: &Session, taken: u64, error: Refusal) -> Refusal {
     let hold = match errand.hold() {
         Ok(hold) => hold,
         Err(error) => return error,
     };
-    match hold.refusal() {
-        Some(refusal) => {
-            errand.give_up(session).await;
-            refusal
-        }
-        None => {
-            hold.keep(taken).await;
-            error
-        }
+    let refusal = hold.refusal();
+    if hold.is_short() {
+        errand.give_up(session).await;
+    } else {
+        hold.keep(taken).await;
     }
+    refusal.unwrap_or(error)
 }
 
 /// GET: how far it has got.
@@ -170,15 +168,13 @@ pub async fn status(errand: &Errand) -> Result<Response<Body>, Refusal> {
 /// DELETE: give it up.
 pub async fn cancel(errand: &Errand) -> Result<Response<Body>, Refusal> {
     let session = session(errand)?;
-    if errand.visit.worker.app.holds.is_at_work(&session.upload) {
-        return Err(TakeError::AtWork.into());
-    }
     let answer = errand.send(errand.call_to(Method::DELETE, session.upstream.to_string())).await?;
     if !answer.head.status.is_success() && answer.head.status != StatusCode::NOT_FOUND {
         return Err(refusal(errand, answer).await);
     }
     answer.whole().await?;
     close(errand, session).await?;
+    errand.hold()?.forget_lease();
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
@@ -234,7 +230,10 @@ async fn stored(errand: &Errand, digest: &Digest) -> Result<Response<Body>, Refu
     let charged = errand.visit.worker.app.store.run(charge).await?;
     errand.visit.worker.app.holds.metrics.took("commit", began);
     let account = match charged {
-        Admission::Granted { account, .. } => account,
+        Admission::Granted { account, .. } => {
+            errand.hold()?.forget_lease();
+            account
+        }
         // It is more than was reserved: the upload was sent by two hands at once, or its reservation ran out.
         Admission::Refused(shortage) => {
             errand.disown(digest).await?;
@@ -288,11 +287,18 @@ async fn went_on(
     answer: Answer,
     status: StatusCode,
 ) -> Result<Response<Body>, Refusal> {
-    if answer.head.headers.contains_key(header::LOCATION) {
+    let has_moved = answer.head.headers.contains_key(header::LOCATION);
+    if has_moved {
         session.upstream = upstream_location(errand, &answer)?;
-        let (id, upstream) = (session.upload.clone(), session.upstream.clone());
-        let store = &errand.visit.worker.app.store;
-        store.run(|store| async move { store.move_upload(&id, &upstream).await }).await?;
+    }
+    let moved = has_moved.then(|| session.upstream.clone());
+    match (&errand.room, moved) {
+        (Some(room), moved) => room.hold.leave(moved).await?,
+        (None, Some(upstream)) => {
+            let (id, store) = (session.upload.clone(), &errand.visit.worker.app.store);
+            store.run(|store| async move { store.move_upload(&id, &upstream).await }).await?;
+        }
+        (None, None) => {}
     }
     let (parts, _) = answer.whole().await?;
     Ok(accepted(errand, status, &parts.headers, &session))
@@ -348,14 +354,20 @@ async fn close(errand: &Errand, session: &Session) -> Result<(), Refusal> {
 impl Errand {
     /// Gives an upload up, upstream and on record.
     async fn give_up(&self, session: &Session) {
-        abandon(&self.visit.worker, &self.project, &self.repository, session).await;
+        if abandon(&self.visit.worker, &self.project, &self.repository, session).await
+            && let Ok(hold) = self.hold()
+        {
+            hold.forget_lease();
+        }
     }
 
     /// The upstream took a blob that may not stay: nobody is served it, and it goes like any other that is not charged.
     async fn disown(&self, digest: &Digest) -> Result<(), Refusal> {
         let (blob, id): (_, Box<str>) = (arrived(self, digest).await?, self.hold()?.id().into());
         let store = &self.visit.worker.app.store;
-        Ok(store.run(|store| async move { store.disown(&blob, &id).await }).await?)
+        store.run(|store| async move { store.disown(&blob, &id).await }).await?;
+        self.hold()?.forget_lease();
+        Ok(())
     }
 }
 
