@@ -10,6 +10,7 @@
 mod connection;
 mod cork;
 mod frames;
+mod preface;
 mod proxy;
 mod requests;
 mod turnstile;
