@@ -1,32 +1,32 @@
-//! How often and how much clients may ask: rates by address, robot and project, uploads at once, failed logins.
+//! How often and how much clients may ask: rates by address, robot and project, requests and uploads at once, failed logins.
 //!
 //! The rules are `tenancy::limit`'s; here are the clock, the keys, and the store that nodes share. What a limit is asked for is
 //! all taken or none of it: a request that one of several limits refuses has taken nothing of the others. Only the limit by
 //! address is by itself: it is asked before anything else is looked at, and asking is what it counts.
 
+mod at_once;
 mod logins;
 mod metrics;
 mod shared;
 mod tab;
 mod told;
-mod uploads;
 
+pub use at_once::Place;
 pub use logins::Attempt;
 pub use metrics::LimitMetrics;
 pub use shared::{Shared, probe};
 pub use tab::Tab;
 pub use told::{Limited, PullsLeft, tell_address_is_busy};
-pub use uploads::Place;
 
 use crate::config;
 use crate::pipeline::respond::Refusal;
+use at_once::AtOnce;
 use logins::Logins;
 use portcullis_tenancy::limit::{Ask, Key, Keys, PaidOff, Rate, client_address};
 use portcullis_tenancy::{Project, Robot};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use uploads::Uploads;
 
 /// Most limits that are asked at once: for requests, pulls or pushes, and bytes, of a robot and of a project.
 const MOST: usize = 6;
@@ -36,7 +36,7 @@ pub struct Limits {
     born: Instant,
     addresses: Keys<PaidOff>,
     owners: Keys<PaidOff>,
-    uploads: Uploads,
+    at_once: AtOnce,
     logins: Logins,
     shared: Option<Arc<Shared>>,
     /// What is counted.
@@ -64,6 +64,10 @@ pub enum Name {
     BytesPerRobot,
     /// `bytes-per-project`
     BytesPerProject,
+    /// `requests-under-way-per-robot`
+    UnderWayPerRobot,
+    /// `requests-under-way-per-project`
+    UnderWayPerProject,
     /// `uploads-per-address`
     UploadsPerAddress,
     /// `uploads-per-project`
@@ -87,6 +91,8 @@ impl Name {
             Self::PushesPerProject => "pushes-per-project",
             Self::BytesPerRobot => "bytes-per-robot",
             Self::BytesPerProject => "bytes-per-project",
+            Self::UnderWayPerRobot => "requests-under-way-per-robot",
+            Self::UnderWayPerProject => "requests-under-way-per-project",
             Self::UploadsPerAddress => "uploads-per-address",
             Self::UploadsPerProject => "uploads-per-project",
             Self::LoginFailuresPerAddress => "login-failures-per-address",
@@ -159,7 +165,7 @@ impl Limits {
             born: Instant::now(),
             addresses: Keys::new(config.keys),
             owners: Keys::new(config.keys),
-            uploads: Uploads::default(),
+            at_once: AtOnce::default(),
             logins: Logins::new(config.keys),
             metrics: LimitMetrics::new(shared.is_some()),
             shared,

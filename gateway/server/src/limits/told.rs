@@ -12,8 +12,8 @@ const STATE: HeaderName = HeaderName::from_static("ratelimit");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 
-/// How soon there may be a place for one more upload, in seconds: nobody knows.
-const UPLOAD_WAIT_S: u64 = 2;
+/// How soon there may be a place for one more at once, in seconds: nobody knows.
+const PLACE_WAIT_S: u64 = 2;
 
 /// What a client is told that is over a limit.
 #[derive(Debug)]
@@ -48,14 +48,15 @@ impl Limited {
         }
     }
 
-    pub(super) fn by_uploads(name: Name, of: Of<'_>, most: u32) -> Self {
+    pub(super) fn by_count(name: Name, of: Of<'_>, most: u32) -> Self {
         Self {
             name,
             message: format!(
-                "{} has {most} uploads under way, and may have no more at once; try again in {UPLOAD_WAIT_S} s",
-                whose(of)
+                "{} has {most}{} under way, and may have no more at once; try again in {PLACE_WAIT_S} s",
+                whose(of),
+                what(name)
             ),
-            wait_s: UPLOAD_WAIT_S,
+            wait_s: PLACE_WAIT_S,
             policy: at_once(most),
             pulls: None,
         }
@@ -171,6 +172,7 @@ fn what(name: Name) -> &'static str {
     match name {
         Name::PullsPerRobot | Name::PullsPerProject => " pulls",
         Name::PushesPerRobot | Name::PushesPerProject => " pushes",
+        Name::UploadsPerAddress | Name::UploadsPerProject => " uploads",
         name if is_bytes(name) => "",
         _ => " requests",
     }

@@ -8,13 +8,13 @@ use super::settle::Meter;
 use crate::limits::{Limits, Lines, Name, Of, Place, PullsLeft, Tab};
 use portcullis_oci::Operation;
 use portcullis_tenancy::Robot;
-use portcullis_tenancy::limit::{Ask, Rate};
-use std::sync::Arc;
+use portcullis_tenancy::limit::{Ask, Rate, Setting};
 
 /// An operation that its limits allow. Only this stage makes one.
 pub struct Admitted {
     granted: Granted,
-    place: Option<Place>,
+    places: [Option<Place>; 2],
+    under_way: [Option<Place>; 2],
     pulls_left: Option<PullsLeft>,
 }
 
@@ -33,9 +33,14 @@ impl Admitted {
         &mut self.granted
     }
 
-    /// What was granted, and an upload's place, which is given back when it is dropped.
-    pub(super) fn into_parts(self) -> (Granted, Option<Place>) {
-        (self.granted, self.place)
+    /// Its places among the requests under way, which it has until its answer's end.
+    pub(super) fn under_way(&mut self) -> [Option<Place>; 2] {
+        std::mem::take(&mut self.under_way)
+    }
+
+    /// What was granted, and an upload's places, which are given back when they are dropped.
+    pub(super) fn into_parts(self) -> (Granted, [Option<Place>; 2]) {
+        (self.granted, self.places)
     }
 }
 
@@ -58,7 +63,8 @@ pub async fn admit_login(visit: &Visit, robot: &Robot) -> Result<(), Refusal> {
 /// Admits an operation, or says which limit is in the way. Its bytes are charged from here on.
 pub async fn admit(visit: &Visit, granted: Granted, meter: &mut Meter) -> Result<Admitted, Refusal> {
     let app = &visit.worker.app;
-    let place = upload_place(visit, &granted)?;
+    let under_way = under_way(visit, &granted)?;
+    let places = upload_places(visit, &granted)?;
     let (robot, project) = (rates_of_robot(visit, &granted), rates_of_project(visit, &granted));
     let asks = Asks::of(granted.operation());
     let mut lines = Lines::default();
@@ -86,7 +92,7 @@ pub async fn admit(visit: &Visit, granted: Granted, meter: &mut Meter) -> Result
         }
         meter.charge_to(tab);
     }
-    Ok(Admitted { granted, place, pulls_left })
+    Ok(Admitted { granted, places, under_way, pulls_left })
 }
 
 /// What an operation is to limits, beside being a request.
@@ -143,15 +149,32 @@ fn rates_of_project(visit: &Visit, granted: &Granted) -> Option<InForce> {
     })
 }
 
-/// A place for what brings a part of a blob; none is needed for anything else.
-fn upload_place(visit: &Visit, granted: &Granted) -> Result<Option<Place>, Refusal> {
+/// Places for a request of its robot and its project.
+fn under_way(visit: &Visit, granted: &Granted) -> Result<[Option<Place>; 2], Refusal> {
+    let (app, rates) = (&visit.worker.app, &visit.settings.config.limits.rates);
+    let begin = |name, of, own: Setting<u32>, default| Limits::begin(app, name, of, own.over(default));
+    let robot = granted.caller().robot().map(|robot| {
+        begin(Name::UnderWayPerRobot, Of::Robot(robot), robot.limits.under_way, rates.under_way_per_robot)
+    });
+    let robot = robot.transpose()?.flatten();
+    let project = granted.project().map(|project| {
+        begin(Name::UnderWayPerProject, Of::Project(project), project.limits.under_way, rates.under_way_per_project)
+    });
+    Ok([robot, project.transpose()?.flatten()])
+}
+
+/// Places of its address and its project for what brings a part of a blob; none are needed for anything else.
+fn upload_places(visit: &Visit, granted: &Granted) -> Result<[Option<Place>; 2], Refusal> {
     let brings = matches!(
         granted.operation(),
         Operation::UploadStart { .. } | Operation::UploadChunk { .. } | Operation::UploadFinish { .. }
     );
-    let Some(project) = granted.project().filter(|_| brings && visit.body.is_some()) else { return Ok(None) };
-    let rates = &visit.settings.config.limits.rates;
+    let Some(project) = granted.project().filter(|_| brings && visit.body.is_some()) else { return Ok([None, None]) };
+    let (app, rates) = (&visit.worker.app, &visit.settings.config.limits.rates);
+    let address = Of::Address(visit.peer);
     let per_project = project.limits.uploads.over(rates.uploads_per_project);
-    let app = Arc::clone(&visit.worker.app);
-    Limits::begin_upload(&app, visit.peer, project, rates.uploads_per_address, per_project).map(Some)
+    Ok([
+        Limits::begin(app, Name::UploadsPerAddress, address, rates.uploads_per_address)?,
+        Limits::begin(app, Name::UploadsPerProject, Of::Project(project), per_project)?,
+    ])
 }
