@@ -1,9 +1,10 @@
 //! One connection, from its first byte to its last: who is at its other end, its handshake, its requests.
 
+use super::announced::announced;
 use super::cork::Cork;
 use super::frames::Frames;
 use super::preface;
-use super::proxy::{self, Parsed, Source};
+use super::proxy::Source;
 use super::requests::Requests;
 use super::{Accepted, DataThread, draining};
 use crate::app::Settings;
@@ -15,7 +16,7 @@ use http::HeaderMap;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use std::io::{self, Cursor};
+use std::io::Cursor;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -209,30 +210,6 @@ impl DataThread {
             Err(shed) => (None, Some(shed)),
         };
         (Visitor { client, hop, shed }, place)
-    }
-}
-
-/// Reads a balancer's header and nothing behind it.
-async fn announced(stream: &mut TcpStream) -> io::Result<Source> {
-    let mut have = Vec::new();
-    let mut peeked = vec![0; proxy::MOST];
-    loop {
-        let count = stream.peek(&mut peeked).await?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let before = have.len();
-        have.extend_from_slice(peeked.get(..count).unwrap_or_default());
-        // What is only a part of a header holds nothing else, and can be taken.
-        let (source, end) = match proxy::parse(&have).map_err(io::Error::other)? {
-            Parsed::Incomplete => (None, have.len()),
-            Parsed::Complete(source, end) => (Some(source), end),
-        };
-        let mine = peeked.get_mut(..end.saturating_sub(before)).unwrap_or_default();
-        stream.read_exact(mine).await?;
-        if let Some(source) = source {
-            return Ok(source);
-        }
     }
 }
 
