@@ -18,10 +18,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-/// Most bytes that are read at once; hyper reads up to 400 KiB where it is not told, and somewhat more than it is told. What was
-/// read is one frame, which its relay hashes and writes before anybody else on the thread has a turn, and it gets no second one in
-/// the same turn: hyper keeps one at a time for whoever reads a body. So this is a thread's time for each of its downloads. It is
-/// also the longest head of an answer.
+/// How many bytes are read at once; hyper reads up to twice as many where its buffer has grown so far, and 400 KiB where it is not
+/// told. What was read is one frame, which its relay hashes and writes before anybody else on the thread has a turn, and it gets no
+/// second one in the same turn: hyper keeps one at a time for whoever reads a body. So this is a thread's time for each of its
+/// downloads. It is also the longest head of an answer.
 const READ_AT_ONCE: usize = 64 * 1024;
 
 /// Makes connections to one origin, as many at a time as the configuration allows.
