@@ -11,6 +11,10 @@ use portcullis_tenancy::Robot;
 use portcullis_tenancy::limit::{Ask, Rate};
 use std::sync::Arc;
 
+/// An upload that has moved so many bytes has begun, and may end whatever is owed. Less is no beginning: it would cost next to
+/// nothing to begin a thousand of them while nothing is owed.
+const BEGUN: u64 = 1024 * 1024;
+
 /// An operation that its limits allow. Only this stage makes one.
 pub struct Admitted {
     granted: Granted,
@@ -60,7 +64,8 @@ pub async fn admit(visit: &Visit, granted: Granted, meter: &mut Meter) -> Result
     let app = &visit.worker.app;
     let place = upload_place(visit, &granted)?;
     let (robot, project) = (rates_of_robot(visit, &granted), rates_of_project(visit, &granted));
-    let asks = Asks::of(granted.operation());
+    let brings_from = visit.body.as_ref().and(granted.session()).map(|session| session.offset);
+    let asks = Asks::of(granted.operation(), brings_from);
     let mut lines = Lines::default();
     if let Some((robot, rates)) = granted.caller().robot().zip(robot) {
         let of = Of::Robot(robot);
@@ -93,18 +98,22 @@ pub async fn admit(visit: &Visit, granted: Granted, meter: &mut Meter) -> Result
 struct Asks {
     pulls: Option<Ask>,
     is_push: bool,
-    /// Whether it waits while there is a debt of bytes. What goes on with an upload does not: what has begun may end.
+    /// Whether it waits while there is a debt of bytes. What goes on with an upload that has begun does not: that may end.
     bytes: bool,
 }
 
 impl Asks {
-    fn of(operation: &Operation) -> Self {
+    /// `brings_from` is how much an upload has already that this brings more of.
+    fn of(operation: &Operation, brings_from: Option<u64>) -> Self {
         let nothing = Self { pulls: None, is_push: false, bytes: false };
         match operation {
             Operation::ManifestPull { .. } => Self { pulls: Some(Ask::ONE), bytes: true, ..nothing },
             Operation::ManifestHead { .. } => Self { pulls: Some(Ask::LOOK), ..nothing },
             Operation::ManifestPush { .. } => Self { is_push: true, ..nothing },
             Operation::BlobPull { .. } | Operation::UploadStart { .. } => Self { bytes: true, ..nothing },
+            Operation::UploadChunk { .. } | Operation::UploadFinish { .. } => {
+                Self { bytes: brings_from.is_some_and(|offset| offset < BEGUN), ..nothing }
+            }
             _ => nothing,
         }
     }
@@ -154,4 +163,31 @@ fn upload_place(visit: &Visit, granted: &Granted) -> Result<Option<Place>, Refus
     let per_project = project.limits.uploads.over(rates.uploads_per_project);
     let app = Arc::clone(&visit.worker.app);
     Limits::begin_upload(&app, visit.peer, project, rates.uploads_per_address, per_project).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_oci::RepositoryName;
+    use portcullis_oci::route::SessionToken;
+
+    #[test]
+    fn an_upload_asks_for_room_until_it_has_begun_and_its_end_without_bytes_never_does() {
+        let repository = RepositoryName::parse("acme/app").unwrap();
+        let session = SessionToken("token".into());
+        let digest = portcullis_oci::Digest::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
+        for operation in [
+            Operation::UploadChunk { repository: repository.clone(), session: session.clone() },
+            Operation::UploadFinish { repository: repository.clone(), session: session.clone(), digest },
+        ] {
+            for (brings_from, asks) in
+                [(None, false), (Some(0), true), (Some(1), true), (Some(BEGUN - 1), true), (Some(BEGUN), false)]
+            {
+                let name = operation.name();
+                assert_eq!(Asks::of(&operation, brings_from).bytes, asks, "{name} from {brings_from:?}");
+            }
+        }
+        let status = Operation::UploadStatus { repository, session };
+        assert!(!Asks::of(&status, Some(0)).bytes);
+    }
 }
