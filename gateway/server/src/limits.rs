@@ -28,14 +28,18 @@ use std::sync::Arc;
 use std::time::Instant;
 use uploads::Uploads;
 
-/// Most limits that are asked at once: for requests, pulls or pushes, and bytes, of a robot and of a project.
-const MOST: usize = 6;
+/// Most limits that are asked at once: for requests, pulls or pushes, and bytes, of a robot, of a guest and of all guests.
+const MOST: usize = 9;
+
+/// What one guest of a project may do, all guests of it may do so many times together.
+pub const GUESTS: u64 = 10;
 
 /// All limits of this node.
 pub struct Limits {
     born: Instant,
     addresses: Keys<PaidOff>,
     owners: Keys<PaidOff>,
+    guests: Keys<PaidOff>,
     uploads: Uploads,
     logins: Logins,
     shared: Option<Arc<Shared>>,
@@ -64,6 +68,18 @@ pub enum Name {
     BytesPerRobot,
     /// `bytes-per-project`
     BytesPerProject,
+    /// `guest-requests-per-address`
+    GuestRequestsPerAddress,
+    /// `guest-requests-per-project`
+    GuestRequestsPerProject,
+    /// `guest-pulls-per-address`
+    GuestPullsPerAddress,
+    /// `guest-pulls-per-project`
+    GuestPullsPerProject,
+    /// `guest-bytes-per-address`
+    GuestBytesPerAddress,
+    /// `guest-bytes-per-project`
+    GuestBytesPerProject,
     /// `uploads-per-address`
     UploadsPerAddress,
     /// `uploads-per-project`
@@ -87,6 +103,12 @@ impl Name {
             Self::PushesPerProject => "pushes-per-project",
             Self::BytesPerRobot => "bytes-per-robot",
             Self::BytesPerProject => "bytes-per-project",
+            Self::GuestRequestsPerAddress => "guest-requests-per-address",
+            Self::GuestRequestsPerProject => "guest-requests-per-project",
+            Self::GuestPullsPerAddress => "guest-pulls-per-address",
+            Self::GuestPullsPerProject => "guest-pulls-per-project",
+            Self::GuestBytesPerAddress => "guest-bytes-per-address",
+            Self::GuestBytesPerProject => "guest-bytes-per-project",
             Self::UploadsPerAddress => "uploads-per-address",
             Self::UploadsPerProject => "uploads-per-project",
             Self::LoginFailuresPerAddress => "login-failures-per-address",
@@ -104,6 +126,8 @@ pub enum Of<'a> {
     Robot(&'a Robot),
     /// A project's.
     Project(&'a Project),
+    /// An address's from which a project is used without a grant on it.
+    Guest(&'a Project, IpAddr),
 }
 
 /// One limit that is asked.
@@ -159,6 +183,7 @@ impl Limits {
             born: Instant::now(),
             addresses: Keys::new(config.keys),
             owners: Keys::new(config.keys),
+            guests: Keys::new(config.keys),
             uploads: Uploads::default(),
             logins: Logins::new(config.keys),
             metrics: LimitMetrics::new(shared.is_some()),
@@ -238,6 +263,9 @@ impl Limits {
             Of::Address(address) => (&self.addresses, self.addresses.key(&(name, rate, client_address(address)))),
             Of::Robot(robot) => (&self.owners, self.owners.key(&(name, rate, &robot.id))),
             Of::Project(project) => (&self.owners, self.owners.key(&(name, rate, &project.id))),
+            Of::Guest(project, address) => {
+                (&self.guests, self.guests.key(&(name, rate, &project.id, client_address(address))))
+            }
         }
     }
 

@@ -172,6 +172,9 @@ impl Shared {
             Of::Address(address) => format!("{prefix}{name}:{rate}:{}", client_address(address)),
             Of::Robot(robot) => format!("{prefix}{name}:{rate}:{}", robot.id.0),
             Of::Project(project) => format!("{prefix}{name}:{rate}:{}", project.id.0),
+            Of::Guest(project, address) => {
+                format!("{prefix}{name}:{rate}:{}:{}", project.id.0, client_address(address))
+            }
         }
     }
 

@@ -5,10 +5,11 @@ use super::Visit;
 use super::authorize::Granted;
 use super::respond::Refusal;
 use super::settle::Meter;
-use crate::limits::{Limits, Lines, Name, Of, Place, PullsLeft, Tab};
+use crate::limits::{GUESTS, Limits, Lines, Name, Of, Place, PullsLeft, Tab};
 use portcullis_oci::Operation;
-use portcullis_tenancy::Robot;
 use portcullis_tenancy::limit::{Ask, Rate};
+use portcullis_tenancy::{Robot, grant};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// An upload that has moved so many bytes has begun, and may end whatever is owed. Less is no beginning: it would cost next to
@@ -68,24 +69,27 @@ pub async fn admit(visit: &Visit, granted: Granted, meter: &mut Meter) -> Result
     let asks = Asks::of(granted.operation(), brings_from);
     let mut lines = Lines::default();
     if let Some((robot, rates)) = granted.caller().robot().zip(robot) {
-        let of = Of::Robot(robot);
-        lines.add(Name::RequestsPerRobot, of, rates.requests, Ask::ONE);
-        lines.add(Name::PullsPerRobot, of, rates.pulls.filter(|_| asks.pulls.is_some()), asks.pulls());
-        lines.add(Name::PushesPerRobot, of, rates.pushes.filter(|_| asks.is_push), Ask::ONE);
-        lines.add(Name::BytesPerRobot, of, rates.bytes.filter(|_| asks.bytes), Ask::ROOM);
+        asks.add(&mut lines, OF_ROBOT, Of::Robot(robot), &rates);
+        lines.add(Name::PushesPerRobot, Of::Robot(robot), rates.pushes.filter(|_| asks.is_push), Ask::ONE);
     }
-    if let Some((project, rates)) = granted.project().zip(project) {
-        let of = Of::Project(project);
-        lines.add(Name::RequestsPerProject, of, rates.requests, Ask::ONE);
-        lines.add(Name::PullsPerProject, of, rates.pulls.filter(|_| asks.pulls.is_some()), asks.pulls());
-        lines.add(Name::PushesPerProject, of, rates.pushes.filter(|_| asks.is_push), Ask::ONE);
-        lines.add(Name::BytesPerProject, of, rates.bytes.filter(|_| asks.bytes), Ask::ROOM);
+    let guest = guest(visit, &granted);
+    match (granted.project().zip(project), guest) {
+        (Some((project, rates)), None) => {
+            asks.add(&mut lines, OF_PROJECT, Of::Project(project), &rates);
+            lines.add(Name::PushesPerProject, Of::Project(project), rates.pushes.filter(|_| asks.is_push), Ask::ONE);
+        }
+        // Guests never push.
+        (Some((project, rates)), Some(address)) => {
+            asks.add(&mut lines, OF_GUEST, Of::Guest(project, address), &rates);
+            asks.add(&mut lines, OF_GUESTS, Of::Project(project), &rates.times(GUESTS));
+        }
+        (None, _) => {}
     }
     app.limits.ask(&mut lines).await?;
     let pulls_left = PullsLeft::among(&lines);
     let robot = granted.caller().robot().cloned().zip(robot.and_then(|rates| rates.bytes));
     let project = granted.project().cloned().zip(project.and_then(|rates| rates.bytes));
-    if let Some(tab) = Tab::open(app, robot, project) {
+    if let Some(tab) = Tab::open(app, robot, project, guest) {
         if let Some(body) = &visit.body {
             body.charge_to(&tab);
         }
@@ -118,9 +122,24 @@ impl Asks {
         }
     }
 
-    fn pulls(&self) -> Ask {
-        self.pulls.unwrap_or(Ask::LOOK)
+    /// Asks all of it but a push of one owner.
+    fn add<'a>(&self, lines: &mut Lines<'a>, [requests, pulls, bytes]: [Name; 3], of: Of<'a>, rates: &InForce) {
+        lines.add(requests, of, rates.requests, Ask::ONE);
+        lines.add(pulls, of, rates.pulls.filter(|_| self.pulls.is_some()), self.pulls.unwrap_or(Ask::LOOK));
+        lines.add(bytes, of, rates.bytes.filter(|_| self.bytes), Ask::ROOM);
     }
+}
+
+/// The limits on requests, pulls and bytes of one kind of owner.
+const OF_ROBOT: [Name; 3] = [Name::RequestsPerRobot, Name::PullsPerRobot, Name::BytesPerRobot];
+const OF_PROJECT: [Name; 3] = [Name::RequestsPerProject, Name::PullsPerProject, Name::BytesPerProject];
+const OF_GUEST: [Name; 3] = [Name::GuestRequestsPerAddress, Name::GuestPullsPerAddress, Name::GuestBytesPerAddress];
+const OF_GUESTS: [Name; 3] = [Name::GuestRequestsPerProject, Name::GuestPullsPerProject, Name::GuestBytesPerProject];
+
+/// Whence a guest of the project's comes; none where the caller has a grant on it.
+fn guest(visit: &Visit, granted: &Granted) -> Option<IpAddr> {
+    let robot = granted.caller().robot().map(|robot| &**robot);
+    granted.project().filter(|project| grant::is_guest(robot, project)).map(|_| visit.peer)
 }
 
 /// What is in force for one robot or project.
@@ -130,6 +149,18 @@ struct InForce {
     pulls: Option<Rate>,
     pushes: Option<Rate>,
     bytes: Option<Rate>,
+}
+
+impl InForce {
+    fn times(&self, number: u64) -> Self {
+        let times = |rate: Option<Rate>| rate.map(|rate| rate.times(number));
+        Self {
+            requests: times(self.requests),
+            pulls: times(self.pulls),
+            pushes: times(self.pushes),
+            bytes: times(self.bytes),
+        }
+    }
 }
 
 fn rates_of_robot(visit: &Visit, granted: &Granted) -> Option<InForce> {
