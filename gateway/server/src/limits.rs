@@ -6,6 +6,7 @@
 
 mod logins;
 mod metrics;
+mod nodes;
 mod shared;
 mod tab;
 mod told;
@@ -13,6 +14,7 @@ mod uploads;
 
 pub use logins::Attempt;
 pub use metrics::LimitMetrics;
+pub use nodes::show_life;
 pub use shared::{Shared, probe};
 pub use tab::Tab;
 pub use told::{Limited, PullsLeft, tell_address_is_busy};
