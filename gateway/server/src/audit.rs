@@ -95,6 +95,11 @@ impl Audit {
         }
     }
 
+    /// This node's name.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
     /// Whether all that should be written down is, as far as this node knows.
     pub fn is_whole(&self) -> bool {
         let lost = locked(&self.lost_at).is_some_and(|at| at.elapsed() < REMEMBER_LOSS);

@@ -7,6 +7,7 @@
 mod at_once;
 mod logins;
 mod metrics;
+mod nodes;
 mod shared;
 mod tab;
 mod told;
@@ -14,6 +15,7 @@ mod told;
 pub use at_once::Place;
 pub use logins::Attempt;
 pub use metrics::LimitMetrics;
+pub use nodes::show_life;
 pub use shared::{Shared, probe};
 pub use tab::Tab;
 pub use told::{Limited, PullsLeft, tell_address_is_busy};
@@ -28,14 +30,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Most limits that are asked at once: for requests, pulls or pushes, and bytes, of a robot and of a project.
-const MOST: usize = 6;
+/// Most limits that are asked at once: for requests, pulls or pushes, and bytes, of a robot, of a guest and of all guests.
+const MOST: usize = 9;
+
+/// What one guest of a project may do, all guests of it may do so many times together.
+pub const GUESTS: u64 = 10;
 
 /// All limits of this node.
 pub struct Limits {
     born: Instant,
     addresses: Keys<PaidOff>,
     owners: Keys<PaidOff>,
+    guests: Keys<PaidOff>,
     at_once: AtOnce,
     logins: Logins,
     shared: Option<Arc<Shared>>,
@@ -64,10 +70,24 @@ pub enum Name {
     BytesPerRobot,
     /// `bytes-per-project`
     BytesPerProject,
+    /// `guest-requests-per-address`
+    GuestRequestsPerAddress,
+    /// `guest-requests-per-project`
+    GuestRequestsPerProject,
+    /// `guest-pulls-per-address`
+    GuestPullsPerAddress,
+    /// `guest-pulls-per-project`
+    GuestPullsPerProject,
+    /// `guest-bytes-per-address`
+    GuestBytesPerAddress,
+    /// `guest-bytes-per-project`
+    GuestBytesPerProject,
     /// `requests-under-way-per-robot`
     UnderWayPerRobot,
     /// `requests-under-way-per-project`
     UnderWayPerProject,
+    /// `guest-requests-under-way-per-project`
+    GuestUnderWayPerProject,
     /// `uploads-per-address`
     UploadsPerAddress,
     /// `uploads-per-project`
@@ -91,8 +111,15 @@ impl Name {
             Self::PushesPerProject => "pushes-per-project",
             Self::BytesPerRobot => "bytes-per-robot",
             Self::BytesPerProject => "bytes-per-project",
+            Self::GuestRequestsPerAddress => "guest-requests-per-address",
+            Self::GuestRequestsPerProject => "guest-requests-per-project",
+            Self::GuestPullsPerAddress => "guest-pulls-per-address",
+            Self::GuestPullsPerProject => "guest-pulls-per-project",
+            Self::GuestBytesPerAddress => "guest-bytes-per-address",
+            Self::GuestBytesPerProject => "guest-bytes-per-project",
             Self::UnderWayPerRobot => "requests-under-way-per-robot",
             Self::UnderWayPerProject => "requests-under-way-per-project",
+            Self::GuestUnderWayPerProject => "guest-requests-under-way-per-project",
             Self::UploadsPerAddress => "uploads-per-address",
             Self::UploadsPerProject => "uploads-per-project",
             Self::LoginFailuresPerAddress => "login-failures-per-address",
@@ -110,6 +137,8 @@ pub enum Of<'a> {
     Robot(&'a Robot),
     /// A project's.
     Project(&'a Project),
+    /// An address's from which a project is used without a grant on it.
+    Guest(&'a Project, IpAddr),
 }
 
 /// One limit that is asked.
@@ -165,6 +194,7 @@ impl Limits {
             born: Instant::now(),
             addresses: Keys::new(config.keys),
             owners: Keys::new(config.keys),
+            guests: Keys::new(config.keys),
             at_once: AtOnce::default(),
             logins: Logins::new(config.keys),
             metrics: LimitMetrics::new(shared.is_some()),
@@ -244,6 +274,9 @@ impl Limits {
             Of::Address(address) => (&self.addresses, self.addresses.key(&(name, rate, client_address(address)))),
             Of::Robot(robot) => (&self.owners, self.owners.key(&(name, rate, &robot.id))),
             Of::Project(project) => (&self.owners, self.owners.key(&(name, rate, &project.id))),
+            Of::Guest(project, address) => {
+                (&self.guests, self.guests.key(&(name, rate, &project.id, client_address(address))))
+            }
         }
     }
 

@@ -231,6 +231,9 @@ impl Store for MemoryStore {
     async fn set_maintenance(&self, _: Option<Timestamp>) -> Result<()> {
         unasked("set_maintenance")
     }
+    async fn show_node(&self, _: &str, _: Timestamp, _: Timestamp) -> Result<u64> {
+        unasked("show_node")
+    }
     async fn change_limits(&self, _: LimitOwner<'_>, _: &Change) -> Result<Overrides> {
         unasked("change_limits")
     }

@@ -141,6 +141,31 @@ fn without_its_redis_each_node_has_its_share_and_it_comes_back_by_itself() {
 }
 
 #[test]
+fn nodes_that_start_without_their_redis_have_their_shares_as_well() {
+    let mut redis = Redis::start();
+    let mut nodes = Nodes::start(&redis, |builder| builder.set("limits.pulls_per_project", "10/d"));
+    nodes.repositories("acme/app")[0].push("1.0", &Manifest::image(1, 100));
+    redis.kill();
+    for gateway in [&mut nodes.one.gateway, &mut nodes.other] {
+        gateway.stop();
+    }
+    for gateway in [&mut nodes.one.gateway, &mut nodes.other] {
+        gateway.serve();
+        assert!((metric(&gateway.metrics(), "portcullis_limits_nodes", "") - 2.0).abs() < 0.1);
+    }
+    // Neither has ever spoken with it, and what both give out is what one would.
+    for node in &nodes.repositories("acme/app") {
+        let passed = (0..20).filter(|_| node.manifest("1.0").status == 200).count();
+        assert_eq!(passed, 5);
+        let refused = limited(node.manifest("1.0"), "pulls-per-project");
+        assert!(refused.json().to_string().contains("project acme has had its 5 pulls per d"), "{refused}");
+    }
+    redis.revive();
+    nodes.both_are(1.0);
+    assert_eq!(pull_until_refused(&nodes.repositories("acme/app")), 10);
+}
+
+#[test]
 fn a_redis_that_is_not_there_stops_nobody_and_doctor_says_so() {
     let mut redis = Redis::with_password("hunter2");
     let registry = Registry::start();

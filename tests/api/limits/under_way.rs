@@ -58,10 +58,22 @@ fn a_project_and_a_robot_have_so_many_requests_at_once_and_each_place_is_free_ag
     limited(admin.blob(&small.digest), "requests-under-way-per-project");
     drop(third);
     within(EFFECT, || (admin.blob(&small.digest).status == 200).then_some(()));
+    guests_have_places_of_their_own(&house, &large, &small);
     // The upstream breaks off.
     let _fourth = begun(&puller, &large, false);
     limited(admin.blob(&small.digest), "requests-under-way-per-project");
     drop(upstream);
     within(EFFECT, || (admin.blob(&small.digest).status == 502).then_some(()));
     drop(second);
+}
+
+#[track_caller]
+fn guests_have_places_of_their_own(house: &House, large: &Blob, small: &Blob) {
+    house.gateway.cli(&["project", "create", "commons", "--public"]);
+    let own = house.gateway.robot("commons", "owner", &["--role", "pull"]).credentials();
+    let owner = house.gateway.repository("commons/app", &own);
+    let guest = house.gateway.repository("commons/app", &house.globex.pull.credentials());
+    let _held = [begun(&guest, large, false), begun(&guest, large, true)];
+    limited(guest.blob(&small.digest), "guest-requests-under-way-per-project");
+    owner.blob(&small.digest).expect(200);
 }

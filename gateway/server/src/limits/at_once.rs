@@ -22,6 +22,7 @@ enum Owner {
     Address(IpAddr),
     Robot(RobotId),
     Project(ProjectId),
+    Guest(ProjectId, IpAddr),
 }
 
 impl AtOnce {
@@ -63,6 +64,7 @@ impl Limits {
             Of::Address(address) => Owner::Address(client_address(address)),
             Of::Robot(robot) => Owner::Robot(robot.id.clone()),
             Of::Project(project) => Owner::Project(project.id.clone()),
+            Of::Guest(project, address) => Owner::Guest(project.id.clone(), client_address(address)),
         };
         let key = (name, owner);
         match app.limits.at_once.enter(key.clone(), most) {

@@ -36,12 +36,13 @@ pub struct PullsLeft {
 
 impl Limited {
     pub(super) fn by_rate(line: &Line<'_>, wait: u64) -> Self {
-        let (whose, what) = (whose(line.of), what(line.name));
+        let (whose, what) = (whose(line.of, line.name), what(line.name));
         let wait_s = seconds(wait);
         let (amount, time) = (line.in_force.quantity(), line.in_force.time());
+        let or = if is_guests(line.name) { "log in as one of its robots, or " } else { "" };
         Self {
             name: line.name,
-            message: format!("{whose} has had its {amount}{what} per {time}; try again in {wait_s} s"),
+            message: format!("{whose} has had its {amount}{what} per {time}; {or}try again in {wait_s} s"),
             wait_s,
             policy: parameters(&line.in_force, is_bytes(line.name)),
             pulls: is_pulls(line.name).then(|| PullsLeft::of(&line.in_force, 0)),
@@ -53,7 +54,7 @@ impl Limited {
             name,
             message: format!(
                 "{} has {most}{} under way, and may have no more at once; try again in {PLACE_WAIT_S} s",
-                whose(of),
+                whose(of, name),
                 what(name)
             ),
             wait_s: PLACE_WAIT_S,
@@ -151,11 +152,15 @@ fn seconds(wait: u64) -> u64 {
     wait.div_ceil(1_000_000).max(1)
 }
 
-fn whose(of: Of<'_>) -> String {
+fn whose(of: Of<'_>, name: Name) -> String {
     match of {
         Of::Address(address) => format!("your address {}", shown(client_address(address))),
         Of::Robot(robot) => format!("robot {}", robot.username()),
+        Of::Project(project) if is_guests(name) => format!("project {}, for all its guests,", project.name),
         Of::Project(project) => format!("project {}", project.name),
+        Of::Guest(project, address) => {
+            format!("your address {}, as a guest of project {},", shown(client_address(address)), project.name)
+        }
     }
 }
 
@@ -170,7 +175,7 @@ fn shown(address: IpAddr) -> String {
 /// What a limit counts, after its amount; bytes say it themselves.
 fn what(name: Name) -> &'static str {
     match name {
-        Name::PullsPerRobot | Name::PullsPerProject => " pulls",
+        name if is_pulls(name) => " pulls",
         Name::PushesPerRobot | Name::PushesPerProject => " pushes",
         Name::UploadsPerAddress | Name::UploadsPerProject => " uploads",
         name if is_bytes(name) => "",
@@ -179,9 +184,15 @@ fn what(name: Name) -> &'static str {
 }
 
 fn is_pulls(name: Name) -> bool {
-    matches!(name, Name::PullsPerRobot | Name::PullsPerProject)
+    use Name::{GuestPullsPerAddress, GuestPullsPerProject, PullsPerProject, PullsPerRobot};
+    matches!(name, PullsPerRobot | PullsPerProject | GuestPullsPerAddress | GuestPullsPerProject)
 }
 
 fn is_bytes(name: Name) -> bool {
-    matches!(name, Name::BytesPerRobot | Name::BytesPerProject)
+    use Name::{BytesPerProject, BytesPerRobot, GuestBytesPerAddress, GuestBytesPerProject};
+    matches!(name, BytesPerRobot | BytesPerProject | GuestBytesPerAddress | GuestBytesPerProject)
+}
+
+fn is_guests(name: Name) -> bool {
+    name.as_str().starts_with("guest-")
 }
