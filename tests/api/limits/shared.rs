@@ -2,6 +2,7 @@
 
 use super::limited;
 use portcullis_tests::gateway::{Builder, Gateway, metric};
+use portcullis_tests::http::{Credentials, Http};
 use portcullis_tests::image::Manifest;
 use portcullis_tests::postgres::Postgres;
 use portcullis_tests::redis::Redis;
@@ -65,7 +66,8 @@ fn pull_until_refused(nodes: &[Repository; 2]) -> usize {
 fn two_gateways_let_through_what_one_would() {
     let redis = Redis::start();
     let nodes = Nodes::start(&redis, |builder| {
-        builder.set("limits.pulls_per_project", "10/d").set("limits.bytes_per_project", "1MiB/d")
+        let builder = builder.set("limits.pulls_per_project", "10/d").set("limits.bytes_per_project", "1MiB/d");
+        builder.set("limits.login_failures_per_account", "3/d")
     });
     let image = Manifest::image(1, 100);
     let both = nodes.repositories("acme/app");
@@ -82,6 +84,31 @@ fn two_gateways_let_through_what_one_would() {
     limited(refused, "bytes-per-project");
     let keys = redis.says("KEYS *");
     assert!(keys.contains(":pulls-per-project:") && keys.contains(":bytes-per-project:"), "{keys}");
+    failed_logins_count_on_both(&nodes, &redis);
+}
+
+/// Three failures are free, the next three shut the door for 1, 2 and 4 seconds, whichever nodes see them.
+#[track_caller]
+fn failed_logins_count_on_both(nodes: &Nodes, redis: &Redis) {
+    let doors = [nodes.one.gateway.http(), nodes.other.http()];
+    let wrong = Credentials::Basic("acme+pusher".to_owned(), "pcr_wrong".to_owned());
+    let login = |door: &Http, who: &Credentials| door.get("/token?service=portcullis").with(who).send();
+    let mut failed: usize = 0;
+    let shut = within(Duration::from_secs(60), || {
+        let answer = login(&doors[failed % 2], &wrong);
+        failed += usize::from(answer.status == 401);
+        let wait: u64 = answer.header("retry-after").parse().unwrap_or_default();
+        (wait >= 4).then_some(answer)
+    });
+    limited(shut, "login-failures-per-account");
+    // Each by itself would have let six pass.
+    assert!((6..=8).contains(&failed), "{failed} failures before the door was shut for four seconds");
+    for door in &doors {
+        limited(login(door, &wrong), "login-failures-per-account");
+        login(door, &nodes.one.acme.push.credentials()).expect(200);
+    }
+    let keys = redis.says("KEYS *");
+    assert!(keys.contains(":login-failures-per-account:") && !keys.contains("pusher"), "{keys}");
 }
 
 #[test]

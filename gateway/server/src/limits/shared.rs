@@ -5,6 +5,7 @@
 //! waiting for each other. A node shows every second that it is alive, so that each knows its share where it counts alone.
 
 mod client;
+mod logins;
 
 use super::{Line, Lines, Name, Of, Over};
 use crate::app::random;
@@ -38,6 +39,7 @@ const MOST: u64 = 1 << 50;
 pub struct Shared {
     client: Client,
     ask: Script,
+    failed: Script,
     beat: Script,
     prefix: String,
     node: Box<str>,
@@ -83,6 +85,7 @@ impl Shared {
         Ok(Self {
             client: client::client(config)?,
             ask: Script::new(include_str!("shared/ask.lua")),
+            failed: Script::new(include_str!("shared/logins.lua")),
             beat: Script::new(include_str!("shared/beat.lua")),
             // In braces: all of them in one place, where the store has several.
             prefix: format!("portcullis:{{{issuer}}}:"),
