@@ -108,6 +108,10 @@ impl App {
             .map(|shared| Shared::start(shared, &issuer))
             .transpose()
             .context("limits.shared")?;
+        if let Some(shared) = &shared {
+            // Before the first request: who does not know how many there are would give out a whole limit.
+            shared.count_nodes(&store, audit.node()).await?;
+        }
         let limits = Limits::new(&config.limits, shared);
         let crowd = Arc::new(Crowd::default());
         let upstream = Upstream::new(&config.upstream)?.for_clients_at(config.limits.body_min_bytes_per_s);

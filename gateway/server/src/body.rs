@@ -55,15 +55,24 @@ impl Body {
         self
     }
 
-    /// Drops `held` when the last piece was handed out, or the body was given up or taken away from a client that does not read.
+    /// Drops `held`, and what was held before, when the last piece was handed out, or the body was given up or taken away from a
+    /// client that does not read.
     #[must_use]
     pub fn until_end(mut self, held: Box<dyn Send>) -> Self {
         match &mut self.content {
             Content::Relay(relay) if !relay.is_end_stream() => relay.hold(held),
-            Content::Full(bytes) if !bytes.is_empty() => self.held = Some(held),
+            Content::Full(bytes) if !bytes.is_empty() => self.held = Some(and(self.held.take(), held)),
             Content::Empty | Content::Full(_) | Content::Relay(_) => {}
         }
         self
+    }
+}
+
+/// Both as one.
+pub fn and(before: Option<Box<dyn Send>>, held: Box<dyn Send>) -> Box<dyn Send> {
+    match before {
+        Some(before) => Box::new((before, held)),
+        None => held,
     }
 }
 

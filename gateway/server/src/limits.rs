@@ -1,42 +1,48 @@
-//! How often and how much clients may ask: rates by address, robot and project, uploads at once, failed logins.
+//! How often and how much clients may ask: rates by address, robot and project, requests and uploads at once, failed logins.
 //!
 //! The rules are `tenancy::limit`'s; here are the clock, the keys, and the store that nodes share. What a limit is asked for is
 //! all taken or none of it: a request that one of several limits refuses has taken nothing of the others. Only the limit by
 //! address is by itself: it is asked before anything else is looked at, and asking is what it counts.
 
+mod at_once;
 mod logins;
 mod metrics;
+mod nodes;
 mod shared;
 mod tab;
 mod told;
-mod uploads;
 
+pub use at_once::Place;
 pub use logins::Attempt;
 pub use metrics::LimitMetrics;
+pub use nodes::show_life;
 pub use shared::{Shared, probe};
 pub use tab::Tab;
 pub use told::{Limited, PullsLeft, tell_address_is_busy};
-pub use uploads::Place;
 
 use crate::config;
 use crate::pipeline::respond::Refusal;
+use at_once::AtOnce;
 use logins::Logins;
 use portcullis_tenancy::limit::{Ask, Key, Keys, PaidOff, Rate, client_address};
 use portcullis_tenancy::{Project, Robot};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use uploads::Uploads;
 
-/// Most limits that are asked at once: for requests, pulls or pushes, and bytes, of a robot and of a project.
-const MOST: usize = 6;
+/// Most limits that are asked at once: for requests, pulls or pushes, and bytes, of a robot, of a guest and of all guests.
+const MOST: usize = 9;
+
+/// What one guest of a project may do, all guests of it may do so many times together.
+pub const GUESTS: u64 = 10;
 
 /// All limits of this node.
 pub struct Limits {
     born: Instant,
     addresses: Keys<PaidOff>,
     owners: Keys<PaidOff>,
-    uploads: Uploads,
+    guests: Keys<PaidOff>,
+    at_once: AtOnce,
     logins: Logins,
     shared: Option<Arc<Shared>>,
     /// What is counted.
@@ -64,6 +70,24 @@ pub enum Name {
     BytesPerRobot,
     /// `bytes-per-project`
     BytesPerProject,
+    /// `guest-requests-per-address`
+    GuestRequestsPerAddress,
+    /// `guest-requests-per-project`
+    GuestRequestsPerProject,
+    /// `guest-pulls-per-address`
+    GuestPullsPerAddress,
+    /// `guest-pulls-per-project`
+    GuestPullsPerProject,
+    /// `guest-bytes-per-address`
+    GuestBytesPerAddress,
+    /// `guest-bytes-per-project`
+    GuestBytesPerProject,
+    /// `requests-under-way-per-robot`
+    UnderWayPerRobot,
+    /// `requests-under-way-per-project`
+    UnderWayPerProject,
+    /// `guest-requests-under-way-per-project`
+    GuestUnderWayPerProject,
     /// `uploads-per-address`
     UploadsPerAddress,
     /// `uploads-per-project`
@@ -87,6 +111,15 @@ impl Name {
             Self::PushesPerProject => "pushes-per-project",
             Self::BytesPerRobot => "bytes-per-robot",
             Self::BytesPerProject => "bytes-per-project",
+            Self::GuestRequestsPerAddress => "guest-requests-per-address",
+            Self::GuestRequestsPerProject => "guest-requests-per-project",
+            Self::GuestPullsPerAddress => "guest-pulls-per-address",
+            Self::GuestPullsPerProject => "guest-pulls-per-project",
+            Self::GuestBytesPerAddress => "guest-bytes-per-address",
+            Self::GuestBytesPerProject => "guest-bytes-per-project",
+            Self::UnderWayPerRobot => "requests-under-way-per-robot",
+            Self::UnderWayPerProject => "requests-under-way-per-project",
+            Self::GuestUnderWayPerProject => "guest-requests-under-way-per-project",
             Self::UploadsPerAddress => "uploads-per-address",
             Self::UploadsPerProject => "uploads-per-project",
             Self::LoginFailuresPerAddress => "login-failures-per-address",
@@ -104,6 +137,8 @@ pub enum Of<'a> {
     Robot(&'a Robot),
     /// A project's.
     Project(&'a Project),
+    /// An address's from which a project is used without a grant on it.
+    Guest(&'a Project, IpAddr),
 }
 
 /// One limit that is asked.
@@ -159,7 +194,8 @@ impl Limits {
             born: Instant::now(),
             addresses: Keys::new(config.keys),
             owners: Keys::new(config.keys),
-            uploads: Uploads::default(),
+            guests: Keys::new(config.keys),
+            at_once: AtOnce::default(),
             logins: Logins::new(config.keys),
             metrics: LimitMetrics::new(shared.is_some()),
             shared,
@@ -238,6 +274,9 @@ impl Limits {
             Of::Address(address) => (&self.addresses, self.addresses.key(&(name, rate, client_address(address)))),
             Of::Robot(robot) => (&self.owners, self.owners.key(&(name, rate, &robot.id))),
             Of::Project(project) => (&self.owners, self.owners.key(&(name, rate, &project.id))),
+            Of::Guest(project, address) => {
+                (&self.guests, self.guests.key(&(name, rate, &project.id, client_address(address))))
+            }
         }
     }
 

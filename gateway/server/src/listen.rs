@@ -7,9 +7,11 @@
 //! that would read the body. Nothing of it gets to the pipeline, so it is neither counted nor logged as a request; the
 //! connection ends with it, which `debug` logs.
 
+mod announced;
 mod connection;
 mod cork;
 mod frames;
+mod preface;
 mod proxy;
 mod requests;
 mod turnstile;

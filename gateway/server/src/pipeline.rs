@@ -117,8 +117,8 @@ async fn walk(visit: &Arc<Visit>, operation: Operation, meter: &mut Meter) -> Re
     let granted = authorize::authorize(visit, caller, operation).await?;
     meter.granted(&granted);
     meter.enter(Stage::Admit);
-    let admitted = admit::admit(visit, granted, meter).await?;
-    let pulls_left = admitted.pulls_left();
+    let mut admitted = admit::admit(visit, granted, meter).await?;
+    let (pulls_left, under_way) = (admitted.pulls_left(), admitted.under_way());
     meter.enter(Stage::Inspect);
     let inspected = inspect::inspect(visit, admitted).await?;
     meter.enter(Stage::Screen);
@@ -130,5 +130,6 @@ async fn walk(visit: &Arc<Visit>, operation: Operation, meter: &mut Meter) -> Re
     let cleared = reserve::reserve(visit, screened).await?;
     meter.enter(Stage::Forward);
     let response = forward::forward(visit, cleared).await?;
-    Ok(respond::with_pulls_left(response, pulls_left))
+    let response = respond::with_pulls_left(response, pulls_left);
+    Ok(response.map(|body| body.until_end(Box::new(under_way))))
 }

@@ -4,6 +4,7 @@ use crate::admin;
 use crate::app::{App, Settings, random};
 use crate::audit;
 use crate::config::{self, Config};
+use crate::limits;
 use crate::listen::{self, Lanes, Phase};
 use crate::master_key;
 use crate::sweeper;
@@ -68,6 +69,7 @@ async fn serve(config: Config, config_file: PathBuf) -> anyhow::Result<()> {
         tokio::spawn(sweeper::run(Arc::clone(&app))),
         tokio::spawn(audit::run(Arc::clone(&app))),
         tokio::spawn(walk::run_in_background(Arc::clone(&app))),
+        tokio::spawn(limits::show_life(Arc::clone(&app))),
         tokio::spawn(Arc::clone(&app.policies).keep_up(Arc::clone(&app.store))),
     ];
     let (no_more_traces, over) = oneshot::channel();

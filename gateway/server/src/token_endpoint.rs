@@ -206,7 +206,7 @@ async fn identify(visit: &Visit, request: &Request) -> Result<Identity, Refusal>
                 // A right one is never made to wait: whose it is is only known afterwards.
                 Err(message) => {
                     let rules = &visit.settings.config.limits.rates.logins;
-                    app.limits.login_failed(rules, Attempt::Refresh, visit.peer)?;
+                    app.limits.login_failed(rules, Attempt::Refresh, visit.peer).await?;
                     Err(Refusal::Login(message.to_owned()))
                 }
             }

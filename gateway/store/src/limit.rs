@@ -1,10 +1,11 @@
 //! What a project or a robot may do other than the configuration says: a line in its own row, so that it is read along with it.
+//! And which nodes there are that give out limits.
 
 use crate::row;
 use crate::sql::SqlStore;
-use portcullis_tenancy::StoreError;
 use portcullis_tenancy::limit::{Change, LimitOwner, Overrides};
 use portcullis_tenancy::store::Result;
+use portcullis_tenancy::{StoreError, Timestamp};
 use sqlx::query;
 
 /// The generation's lock keeps others from changing the line between the look at it and the write.
@@ -27,4 +28,14 @@ pub(crate) async fn change(store: &SqlStore, owner: LimitOwner<'_>, wanted: &Cha
     change.must(query(set).bind(id).bind(after.to_string())).await?;
     change.commit().await?;
     Ok(after)
+}
+
+pub(crate) async fn show_node(store: &SqlStore, node: &str, now: Timestamp, since: Timestamp) -> Result<u64> {
+    let show = query(
+        "INSERT INTO node (name, seen_at) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at",
+    );
+    store.execute(show.bind(node).bind(now.as_millisecond())).await?;
+    store.execute(query("DELETE FROM node WHERE seen_at <= $1").bind(since.as_millisecond())).await?;
+    let count = store.optional(query("SELECT COUNT(*) AS nodes FROM node"), |row| row::number(row, "nodes")).await?;
+    Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
 }

@@ -56,6 +56,7 @@ macro_rules! every_behaviour {
             rules::every_change_of_a_rule_bumps_the_generation_and_nothing_else_does
             limits::limits_come_back_as_they_were_set_for_projects_and_robots
             limits::of_two_changes_of_different_limits_at_once_both_stay
+            limits::nodes_are_counted_until_they_have_not_been_seen_for_long
             policies::an_attached_policy_comes_back_as_it_was_put_with_its_component
             policies::a_policy_of_the_same_name_takes_the_place_of_its_owners_and_no_other
             policies::of_two_changes_of_what_both_have_read_the_later_one_is_told

@@ -74,6 +74,15 @@ pub fn narrow(asked: &[Scope], robot: Option<&Robot>, projects: &dyn Fn(&str) ->
         .collect()
 }
 
+/// Whether whoever this is uses the project only because it is public: nobody that is known, or another project's robot to which
+/// this one has granted nothing.
+pub fn is_guest(robot: Option<&Robot>, project: &Project) -> bool {
+    let is_granted = |robot: &Robot| {
+        robot.grants.iter().any(|grant| grant.consent == Consent::Accepted && grant.project == project.id)
+    };
+    robot.is_none_or(|robot| robot.project != project.id && !is_granted(robot))
+}
+
 /// Whether `held` covers every one of `required`. A requirement without actions is covered by nothing.
 pub fn covers(held: &[Scope], required: &[Scope]) -> bool {
     required.iter().all(|required| match required {

@@ -129,6 +129,12 @@ impl Rate {
         Self { amount: self.amount.checked_div(among).unwrap_or(self.amount).max(1), ..*self }
     }
 
+    /// So many times as much in the same time.
+    #[must_use]
+    pub fn times(&self, number: u64) -> Self {
+        Self { amount: self.amount.saturating_mul(number), ..*self }
+    }
+
     /// The level after what is asked for, or how many microseconds later it will fit.
     pub fn ask(&self, level: u64, ask: Ask) -> Result<u64, u64> {
         let over = level.saturating_add(self.cost(ask.need)).saturating_sub(self.capacity());

@@ -79,6 +79,9 @@ pub trait Store: Send + Sync {
     /// Notes when secrets were last used: (secret id, time). Does not bump the generation; a secret that is gone is no error.
     async fn note_use(&self, uses: &[(Box<str>, Timestamp)]) -> Result<()>;
 
+    /// Notes that this node is there at `now`, forgets those that were not seen after `since`, and returns how many are left.
+    async fn show_node(&self, node: &str, now: Timestamp, since: Timestamp) -> Result<u64>;
+
     /// Changes the limits of a living project, or of one's robot, and returns what they are afterwards.
     async fn change_limits(&self, owner: LimitOwner<'_>, change: &Change) -> Result<Overrides>;
 

@@ -2,8 +2,9 @@
 
 use portcullis_tests::frames::{CALM, END_HEADERS, GREETING, WHOLE, frame, head, kind};
 use portcullis_tests::gateway::metric;
-use portcullis_tests::raw::Raw;
+use portcullis_tests::raw::{Approach, Raw};
 use portcullis_tests::scene::{Scene, within};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 /// Who has not been given up by now never will be: [`Raw`] itself waits for 30 s.
@@ -34,25 +35,58 @@ fn cut(scene: &Scene, reason: &str) -> f64 {
     metric(&scene.gateway.metrics(), "portcullis_connections_cut_total", reason)
 }
 
-#[test]
-fn a_client_that_resets_stream_after_stream_is_told_to_calm_down() {
-    let scene = Scene::with(|builder| builder.set("limits.resets_per_connection", 50));
-    let mut raw = greeted(&scene);
-    for number in 0..50 {
-        // One by one: of those that come together h2 itself bears a few alone.
-        raw.send([reset(&scene, number), frame(kind::PING, 0, 0, &[1; 8])].concat());
-        let pong = std::iter::from_fn(|| raw.frame()).find(|frame| frame.kind == kind::PING);
-        assert!(pong.is_some(), "reset {number} is borne");
-    }
+/// So many resets are borne, one more is not.
+#[track_caller]
+fn told_to_calm_down_after(borne: u32, scene: &Scene) {
+    let mut raw = greeted(scene);
+    resets(&mut raw, borne, scene);
     // It is still served: who gives up a pull or two is no attacker.
     let block = head("GET", scene.gateway.authority(), "/v2/", &[]);
     raw.send(frame(kind::HEADERS, WHOLE, 1001, &block));
     let answer = std::iter::from_fn(|| raw.frame()).find(|frame| frame.kind == kind::HEADERS && frame.stream == 1001);
-    assert!(answer.is_some(), "the request behind fifty resets is answered");
+    assert!(answer.is_some(), "the request behind the resets is answered");
     raw.send([frame(kind::HEADERS, WHOLE, 1003, &block), frame(kind::RST_STREAM, 0, 1003, &[0; 4])].concat());
     assert_eq!(raw.last_word(), Some(CALM));
     assert!(raw.frame().is_none(), "and the connection ends");
-    within(Duration::from_secs(20), || (cut(&scene, "resets") == 1.0).then_some(()));
+    within(Duration::from_secs(20), || (cut(scene, "resets") == 1.0).then_some(()));
+}
+
+/// Resets so many streams, and sees that each is borne.
+#[track_caller]
+fn resets(raw: &mut Raw, count: u32, scene: &Scene) {
+    for number in 0..count {
+        // One by one: of those that come together h2 itself bears a few alone.
+        raw.send([reset(scene, number), frame(kind::PING, 0, 0, &[1; 8])].concat());
+        let pong = std::iter::from_fn(|| raw.frame()).find(|frame| frame.kind == kind::PING);
+        assert!(pong.is_some(), "reset {number} is borne");
+    }
+}
+
+#[test]
+fn a_client_that_resets_stream_after_stream_is_told_to_calm_down() {
+    let scene = Scene::with(|builder| builder.set("limits.resets_per_connection", 50));
+    told_to_calm_down_after(50, &scene);
+}
+
+/// Behind a balancer that ends TLS: what a client may send is the same, and what a proxy hands on is not one client's.
+#[test]
+fn without_tls_floods_end_the_connection_all_the_same() {
+    let scene = Scene::with(|builder| {
+        let plain = builder.set("server.tls", "off").set("limits.resets_per_connection", 20);
+        plain.set("server.forwarded", "x-forwarded-for").set("server.trusted_proxies", "127.9.0.0/16")
+    });
+    told_to_calm_down_after(20, &scene);
+    control_frames_end_the_connection(&scene);
+    what_h2_counts_ends_the_connection(&scene);
+
+    let proxy = Approach { h2: true, ..Approach::from(Ipv4Addr::new(127, 9, 0, 1)) };
+    let mut raw = Raw::approach(&scene.gateway.http(), &proxy);
+    raw.send(GREETING);
+    resets(&mut raw, 60, &scene);
+    raw.send(frame(kind::PING, 0, 0, &[0; 8]).repeat(4000));
+    ends("a proxy's own PINGs", raw);
+    within(Duration::from_secs(20), || (cut(&scene, "control-frames") == 5.0).then_some(()));
+    assert_eq!(cut(&scene, "resets"), 1.0, "a proxy's clients reset what they like");
 }
 
 /// It says that it takes no bytes, and never does: what it was answered must not keep a place for ever.
@@ -87,32 +121,40 @@ fn a_burst_of_resets_ends_the_connection_and_leaves_nothing_under_way() {
 
 #[test]
 fn floods_of_settings_pings_and_priorities_end_the_connection() {
-    let scene = Scene::shared();
-    let before = cut(&scene, "control-frames");
+    control_frames_end_the_connection(&Scene::shared());
+}
+
+#[track_caller]
+fn control_frames_end_the_connection(scene: &Scene) {
+    let before = cut(scene, "control-frames");
     for (what, one) in [
         ("SETTINGS", frame(kind::SETTINGS, 0, 0, &[])),
         ("PING", frame(kind::PING, 0, 0, &[0; 8])),
         ("PRIORITY", frame(kind::PRIORITY, 0, 1, &[0, 0, 0, 0, 1])),
         ("what nobody knows", frame(0xfa, 0, 0, &[0; 4])),
     ] {
-        let mut raw = greeted(&scene);
+        let mut raw = greeted(scene);
         raw.send(one.repeat(4000));
         ends(what, raw);
     }
-    within(Duration::from_secs(20), || (cut(&scene, "control-frames") == before + 4.0).then_some(()));
+    within(Duration::from_secs(20), || (cut(scene, "control-frames") == before + 4.0).then_some(()));
 }
 
 /// h2 counts these itself: CONTINUATION without an end, and DATA without bytes.
 #[test]
 fn a_head_without_an_end_and_a_body_without_bytes_end_the_connection() {
-    let scene = Scene::shared();
+    what_h2_counts_ends_the_connection(&Scene::shared());
+}
+
+#[track_caller]
+fn what_h2_counts_ends_the_connection(scene: &Scene) {
     let block = head("GET", scene.gateway.authority(), "/v2/", &[]);
-    let mut raw = greeted(&scene);
+    let mut raw = greeted(scene);
     raw.send(frame(kind::HEADERS, 0, 1, &block));
     raw.send(frame(kind::CONTINUATION, 0, 1, &[]).repeat(1000));
     ends("CONTINUATION without an end", raw);
 
-    let mut raw = greeted(&scene);
+    let mut raw = greeted(scene);
     let block =
         head("POST", scene.gateway.authority(), "/token", &[("content-type", "application/x-www-form-urlencoded")]);
     raw.send(frame(kind::HEADERS, END_HEADERS, 1, &block));

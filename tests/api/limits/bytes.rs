@@ -47,6 +47,35 @@ fn uploads_count_as_well_and_what_has_begun_may_end() {
 }
 
 #[test]
+fn sessions_opened_before_a_debt_have_not_begun() {
+    let scene = Scene::with(|builder| builder.set("limits.bytes_per_project", "1MiB/d"));
+    let (repository, image) = (scene.acme("app"), Manifest::image(1, 2_400_000));
+    let [config, layer] = &image.blobs[..] else { panic!("a configuration and a layer") };
+    repository.put_blob(config).expect(201);
+    let waiting: Vec<String> = (0..3).map(|_| repository.open_upload()).collect();
+    // A byte while nothing is owed is no beginning either.
+    let (trickling, begun) = (repository.open_upload(), repository.open_upload());
+    let patched = repository.at(Method::PATCH, &trickling).body(vec![7; 1]).send().expect(202);
+    let trickling = patched.header("location");
+    let (first, rest) = layer.bytes.split_at(2_000_000);
+    let patched = repository.at(Method::PATCH, &begun).body(first.to_vec()).send().expect(202);
+    within(EFFECT, || (repository.request(Method::POST, "blobs/uploads/").send().status == 429).then_some(()));
+    let small = Blob::random(1000);
+    for location in waiting.iter().chain([&trickling]) {
+        limited(repository.at(Method::PATCH, location).body(small.bytes.clone()).send(), "bytes-per-project");
+        let put = repository.at(Method::PUT, &with_digest(location, &small.digest));
+        limited(put.body(small.bytes.clone()).send(), "bytes-per-project");
+        // How far it has got may be asked, and it may be given up.
+        let status = repository.at(Method::GET, location).send().expect(204);
+        repository.at(Method::DELETE, &status.header("location")).send().expect(204);
+    }
+    // The one that has begun ends, in two more requests, and the manifest of what is there follows.
+    let patched = repository.at(Method::PATCH, &patched.header("location")).body(rest.to_vec()).send().expect(202);
+    repository.at(Method::PUT, &with_digest(&patched.header("location"), &layer.digest)).send().expect(201);
+    repository.put_manifest("1.0", &image).expect(201);
+}
+
+#[test]
 fn a_debt_is_paid_by_time() {
     let scene = Scene::with(|builder| builder.set("limits.bytes_per_project", "100KiB/s"));
     let (repository, blob) = (scene.acme("app"), Blob::random(900_000));

@@ -48,11 +48,12 @@ fn a_robots_limit_is_its_own() {
 fn show_tells_what_is_in_force_and_where_it_comes_from() {
     let scene = Scene::with(|builder| builder.set("limits.bytes_per_project", "1GiB/h"));
     let gateway = &scene.gateway;
-    gateway.cli(&["limit", "set", "acme", "--pulls", "1000/6h", "--uploads", "4"]);
+    gateway.cli(&["limit", "set", "acme", "--pulls", "1000/6h", "--under-way", "8", "--uploads", "4"]);
     gateway.cli(&["limit", "set", "acme+pusher", "--requests", "off"]);
     let shown = gateway.cli(&["limit", "show", "acme", "--json"]).json();
     assert_eq!(shown["owner"], "acme");
     assert_eq!(shown["limits"]["bytes"], json!({"in_force": "1GiB/h", "from": "configuration"}));
+    assert_eq!(shown["limits"]["under_way"], json!({"in_force": "8", "from": "limit set"}));
     assert_eq!(shown["limits"]["uploads"], json!({"in_force": "4", "from": "limit set"}));
     let text = gateway.cli(&["limit", "show", "acme+pusher"]).stdout;
     assert!(text.lines().any(|line| line.starts_with("requests") && line.ends_with("limit set")), "{text}");
@@ -61,7 +62,7 @@ fn show_tells_what_is_in_force_and_where_it_comes_from() {
     let owners: Vec<&str> =
         all["owners"].as_array().expect("a list").iter().filter_map(|one| one["owner"].as_str()).collect();
     assert_eq!(owners, ["acme", "acme+pusher"]);
-    assert!(gateway.cli(&["limit", "show"]).stdout.contains("pulls=1000/6h uploads=4"));
+    assert!(gateway.cli(&["limit", "show"]).stdout.contains("pulls=1000/6h under_way=8 uploads=4"));
     for (args, code) in [
         (&["limit", "set", "acme"][..], 2),
         (&["limit", "set", "acme", "--pulls", "many"], 2),

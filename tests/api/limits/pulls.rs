@@ -3,8 +3,9 @@
 use super::limited;
 use http::Method;
 use portcullis_tests::gateway::metric;
-use portcullis_tests::http::Response;
+use portcullis_tests::http::{Credentials, Response};
 use portcullis_tests::image::Manifest;
+use portcullis_tests::repository::Repository;
 use portcullis_tests::scene::{EFFECT, Scene, within};
 
 #[track_caller]
@@ -71,6 +72,40 @@ fn a_robot_has_its_own_and_one_that_is_refused_takes_nothing_of_its_projects() {
         let head = pusher.request(Method::HEAD, "manifests/1.0").send().expect(200);
         (head.header("ratelimit-remaining") == "2;w=86400").then_some(())
     });
+}
+
+#[test]
+fn guests_of_a_public_project_spend_neither_its_robots_pulls_nor_each_others() {
+    let scene = Scene::with(|builder| builder.set("limits.pulls_per_project", "2/d"));
+    scene.gateway.cli(&["project", "create", "commons", "--public"]);
+    let own = scene.gateway.robot("commons", "owner", &["--role", "admin"]).credentials();
+    let owner = scene.gateway.repository("commons/app", &own);
+    owner.push("1.0", &Manifest::image(1, 100));
+    let nobody = scene.gateway.token(&Credentials::None, &["repository:commons/app:pull"]);
+    let at = |number: u8, who: &Credentials| {
+        Repository::new(&scene.gateway.http().from([127, 0, 1, number]), "commons/app", who).manifest("1.0")
+    };
+    left(at(1, &nobody).expect(200), "2;w=86400", "1;w=86400");
+    left(at(1, &nobody).expect(200), "2;w=86400", "0;w=86400");
+    let refused = limited(left(at(1, &nobody), "2;w=86400", "0;w=86400"), "guest-pulls-per-address");
+    assert_eq!(refused.header("ratelimit-policy"), "\"guest-pulls-per-address\";q=2;w=86400");
+    let told = "your address 127.0.1.1, as a guest of project commons, has had its 2 pulls per d; log in";
+    assert!(refused.json().to_string().contains(told), "{refused}");
+    // Another tenant's robot is a guest as well, and its address has what is left of two.
+    let theirs = scene.globex.pull.credentials();
+    at(2, &nobody).expect(200);
+    at(2, &theirs).expect(200);
+    limited(at(2, &theirs), "guest-pulls-per-address");
+    // All guests together have ten times as much, and then there is none left for an address that has had nothing.
+    for number in 3..=10 {
+        (0..2).for_each(|_| drop(at(number, &nobody).expect(200)));
+    }
+    let refused = limited(at(11, &nobody), "guest-pulls-per-project");
+    assert_eq!(refused.header("ratelimit-policy"), "\"guest-pulls-per-project\";q=20;w=86400");
+    // The project's own robots have had none of that, from whatever address they come.
+    left(at(1, &own).expect(200), "2;w=86400", "1;w=86400");
+    left(owner.manifest("1.0").expect(200), "2;w=86400", "0;w=86400");
+    limited(owner.manifest("1.0"), "pulls-per-project");
 }
 
 #[test]

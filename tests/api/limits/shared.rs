@@ -2,6 +2,7 @@
 
 use super::limited;
 use portcullis_tests::gateway::{Builder, Gateway, metric};
+use portcullis_tests::http::{Credentials, Http};
 use portcullis_tests::image::Manifest;
 use portcullis_tests::postgres::Postgres;
 use portcullis_tests::redis::Redis;
@@ -65,7 +66,8 @@ fn pull_until_refused(nodes: &[Repository; 2]) -> usize {
 fn two_gateways_let_through_what_one_would() {
     let redis = Redis::start();
     let nodes = Nodes::start(&redis, |builder| {
-        builder.set("limits.pulls_per_project", "10/d").set("limits.bytes_per_project", "1MiB/d")
+        let builder = builder.set("limits.pulls_per_project", "10/d").set("limits.bytes_per_project", "1MiB/d");
+        builder.set("limits.login_failures_per_account", "3/d")
     });
     let image = Manifest::image(1, 100);
     let both = nodes.repositories("acme/app");
@@ -82,6 +84,31 @@ fn two_gateways_let_through_what_one_would() {
     limited(refused, "bytes-per-project");
     let keys = redis.says("KEYS *");
     assert!(keys.contains(":pulls-per-project:") && keys.contains(":bytes-per-project:"), "{keys}");
+    failed_logins_count_on_both(&nodes, &redis);
+}
+
+/// Three failures are free, the next three shut the door for 1, 2 and 4 seconds, whichever nodes see them.
+#[track_caller]
+fn failed_logins_count_on_both(nodes: &Nodes, redis: &Redis) {
+    let doors = [nodes.one.gateway.http(), nodes.other.http()];
+    let wrong = Credentials::Basic("acme+pusher".to_owned(), "pcr_wrong".to_owned());
+    let login = |door: &Http, who: &Credentials| door.get("/token?service=portcullis").with(who).send();
+    let mut failed: usize = 0;
+    let shut = within(Duration::from_secs(60), || {
+        let answer = login(&doors[failed % 2], &wrong);
+        failed += usize::from(answer.status == 401);
+        let wait: u64 = answer.header("retry-after").parse().unwrap_or_default();
+        (wait >= 4).then_some(answer)
+    });
+    limited(shut, "login-failures-per-account");
+    // Each by itself would have let six pass.
+    assert!((6..=8).contains(&failed), "{failed} failures before the door was shut for four seconds");
+    for door in &doors {
+        limited(login(door, &wrong), "login-failures-per-account");
+        login(door, &nodes.one.acme.push.credentials()).expect(200);
+    }
+    let keys = redis.says("KEYS *");
+    assert!(keys.contains(":login-failures-per-account:") && !keys.contains("pusher"), "{keys}");
 }
 
 #[test]
@@ -138,6 +165,31 @@ fn without_its_redis_each_node_has_its_share_and_it_comes_back_by_itself() {
     redis.revive();
     nodes.both_are(1.0);
     assert_eq!(pull_until_refused(&both), 10, "it knows nothing of before, and counts for both again");
+}
+
+#[test]
+fn nodes_that_start_without_their_redis_have_their_shares_as_well() {
+    let mut redis = Redis::start();
+    let mut nodes = Nodes::start(&redis, |builder| builder.set("limits.pulls_per_project", "10/d"));
+    nodes.repositories("acme/app")[0].push("1.0", &Manifest::image(1, 100));
+    redis.kill();
+    for gateway in [&mut nodes.one.gateway, &mut nodes.other] {
+        gateway.stop();
+    }
+    for gateway in [&mut nodes.one.gateway, &mut nodes.other] {
+        gateway.serve();
+        assert!((metric(&gateway.metrics(), "portcullis_limits_nodes", "") - 2.0).abs() < 0.1);
+    }
+    // Neither has ever spoken with it, and what both give out is what one would.
+    for node in &nodes.repositories("acme/app") {
+        let passed = (0..20).filter(|_| node.manifest("1.0").status == 200).count();
+        assert_eq!(passed, 5);
+        let refused = limited(node.manifest("1.0"), "pulls-per-project");
+        assert!(refused.json().to_string().contains("project acme has had its 5 pulls per d"), "{refused}");
+    }
+    redis.revive();
+    nodes.both_are(1.0);
+    assert_eq!(pull_until_refused(&nodes.repositories("acme/app")), 10);
 }
 
 #[test]

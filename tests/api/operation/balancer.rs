@@ -112,8 +112,17 @@ fn a_listed_balancer_without_a_header_is_refused() {
         assert!(answer.is_none(), "{first:?}: {answer:?}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{first:?} was waited for");
     }
-    let refused = metric(&scene.gateway.metrics(), "portcullis_connections_refused_total", "proxy-header");
-    assert_eq!(refused, 4.0);
+    let number = |name, label| metric(&scene.gateway.metrics(), name, label);
+    let refused = || number("portcullis_connections_refused_total", "proxy-header");
+    assert_eq!(refused(), 4.0);
+    // One that dies in its middle: it holds nothing any more, and was nobody's request.
+    for half in [b"PROXY TCP4 203.0".as_slice(), b"\r\n\r\n\0\r\nQUIT\n\x21\x11"] {
+        Raw::approach(&scene.gateway.http(), &Approach::from(BALANCER).saying(half)).drop_dead();
+    }
+    within(Duration::from_secs(20), || (refused() == 6.0).then_some(()));
+    within(Duration::from_secs(20), || (number("portcullis_connections", "") == 0.0).then_some(()));
+    let log = scene.gateway.log();
+    assert!(!log.contains("\"target\":\"access\"") && !log.contains(&BALANCER.to_string()), "{log}");
 }
 
 /// Whoever is not listed is served as who he is, and what he says of himself is no TLS.

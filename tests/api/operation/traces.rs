@@ -187,6 +187,7 @@ fn a_collector_that_is_away_is_said_once_and_holds_nobody_up() {
     let scene = Scene::with(|builder| traced(builder, &gone, 1.0, false).set("traces.timeout_s", 1));
     let repository = scene.acme("traced");
     repository.push("1.0", &Manifest::image(1, 1000));
+    let address = gone.url();
     drop(gone);
     // More than one batch is lost.
     for lost in 1..=3 {
@@ -199,6 +200,9 @@ fn a_collector_that_is_away_is_said_once_and_holds_nobody_up() {
         let said = scene.gateway.log().matches("the collector does not take traces").count();
         assert_eq!(said, 1, "after {lost} lost batches");
     }
+    let log = scene.gateway.log();
+    let said = log.lines().find(|line| line.contains("the collector does not take traces")).unwrap_or_default();
+    assert!(said.contains(&address) && !said.contains("upstream"), "{said}");
 }
 
 #[test]

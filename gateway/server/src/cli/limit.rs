@@ -45,8 +45,11 @@ struct Wanted {
     /// Bytes of bodies, both ways together, such as 100GiB/d
     #[arg(long, value_name = "RATE", value_parser = bytes)]
     bytes: Option<Setting<Rate>>,
+    /// Requests at once, on each node
+    #[arg(long, value_name = "NUMBER", value_parser = at_once)]
+    under_way: Option<Setting<u32>>,
     /// Uploads at once, on each node; of a project alone
-    #[arg(long, value_name = "NUMBER", value_parser = uploads)]
+    #[arg(long, value_name = "NUMBER", value_parser = at_once)]
     uploads: Option<Setting<u32>>,
 }
 
@@ -62,10 +65,10 @@ fn rate(measure: Measure, text: &str) -> Result<Setting<Rate>, String> {
     Setting::parse(text, |text| Rate::parse(measure, text)).map_err(|error| error.to_string())
 }
 
-fn uploads(text: &str) -> Result<Setting<u32>, String> {
+fn at_once(text: &str) -> Result<Setting<u32>, String> {
     let number = |text: &str| {
         let invalid =
-            || TenancyError::Invalid(format!("`{text}` is no number of uploads; write a whole number, off or default"));
+            || TenancyError::Invalid(format!("`{text}` is no number; write a whole number above 0, off or default"));
         text.parse().ok().filter(|number| *number > 0).ok_or_else(invalid)
     };
     Setting::parse(text, number).map_err(|error| error.to_string())
@@ -123,6 +126,7 @@ impl Owner {
                 row("pulls", own.pulls, rates.pulls_per_project),
                 row("pushes", own.pushes, rates.pushes_per_project),
                 row("bytes", own.bytes, rates.bytes_per_project),
+                Row::new("under_way", own.under_way, rates.under_way_per_project),
                 Row::new("uploads", own.uploads, rates.uploads_per_project),
             ],
             Self::Robot(_) => vec![
@@ -130,6 +134,7 @@ impl Owner {
                 row("pulls", own.pulls, rates.pulls_per_robot),
                 row("pushes", own.pushes, rates.pushes_per_robot),
                 row("bytes", own.bytes, rates.bytes_per_robot),
+                Row::new("under_way", own.under_way, rates.under_way_per_robot),
             ],
         }
     }
@@ -218,7 +223,9 @@ fn told(change: &Change) -> String {
     let rates =
         [("requests", change.requests), ("pulls", change.pulls), ("pushes", change.pushes), ("bytes", change.bytes)];
     let rates = rates.into_iter().filter_map(|(name, rate)| Some(format!("{name}={}", rate?)));
-    rates.chain(change.uploads.map(|uploads| format!("uploads={uploads}"))).collect::<Vec<_>>().join(" ")
+    let numbers = [("under_way", change.under_way), ("uploads", change.uploads)];
+    let numbers = numbers.into_iter().filter_map(|(name, number)| Some(format!("{name}={}", number?)));
+    rates.chain(numbers).collect::<Vec<_>>().join(" ")
 }
 
 async fn set(wanted: &Set, session: &Session) -> Result<Answer, Failure> {
@@ -228,6 +235,7 @@ async fn set(wanted: &Set, session: &Session) -> Result<Answer, Failure> {
         pulls: wanted.limits.pulls,
         pushes: wanted.limits.pushes,
         bytes: wanted.limits.bytes,
+        under_way: wanted.limits.under_way,
         uploads: wanted.limits.uploads,
     };
     let noted = Session::note(Kind::LimitSet).reference(&owner.name()).because(&told(&change));

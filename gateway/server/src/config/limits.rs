@@ -46,7 +46,8 @@ pub struct Limits {
     pub discard_timeout: Duration,
     /// How often and how much, of whom.
     pub rates: rates::Rates,
-    /// `keys`: how many addresses are kept track of, how many projects and robots, and how many who failed to log in.
+    /// `keys`: how many addresses are kept track of, how many projects and robots, how many guests, and how many who failed to log
+    /// in.
     pub keys: usize,
     /// `shared`: where nodes count together; none where each counts alone.
     pub shared: Option<SharedLimits>,
@@ -93,7 +94,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Limits> {
     let discard_timeout =
         section.seconds("discard_timeout_s", 5, 0..=60, "a refused client holds a connection for so long");
     let rates = rates::read(&mut section);
-    let keys = section.number("keys", 65_536, 256..=16_777_216, "each takes some 30 bytes in each of four tables");
+    let keys = section.number("keys", 65_536, 256..=16_777_216, "each takes some 30 bytes in each of five tables");
     let shared = shared::read(&mut section);
     section.finish();
     Some(Limits {

@@ -76,13 +76,14 @@ impl Limits {
         for (kind, count) in [
             ("address", self.addresses.count(now)),
             ("owner", self.owners.count(now)),
+            ("guest", self.guests.count(now)),
             ("login-address", addresses),
             ("login-account", accounts),
         ] {
             self.metrics.keys.get_or_create(&KindLabel { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let forgotten = self.addresses.forgotten().saturating_add(self.owners.forgotten());
-        let forgotten = forgotten.saturating_add(self.logins.forgotten());
+        let forgotten = forgotten.saturating_add(self.guests.forgotten()).saturating_add(self.logins.forgotten());
         self.metrics.keys_forgotten.inc_by(forgotten.saturating_sub(self.metrics.keys_forgotten.get()));
     }
 }

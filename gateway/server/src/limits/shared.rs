@@ -4,22 +4,23 @@
 //! One connection is kept on the control runtime, and requests of all data threads are written to it one after another without
 //! waiting for each other. A node shows every second that it is alive, so that each knows its share where it counts alone.
 
+mod client;
+mod logins;
+
 use super::{Line, Lines, Name, Of, Over};
 use crate::app::random;
-use crate::config::{RedisPlace, SharedLimits};
+use crate::config::SharedLimits;
 use arc_swap::ArcSwapOption;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use portcullis_tenancy::limit::{Ask, Rate, client_address};
 use portcullis_tenancy::random_id;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError, Script, TlsCertificates};
+use redis::{AsyncConnectionConfig, Client, RedisError, Script};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
-use zeroize::Zeroizing;
 
 /// How often a node shows that it is alive.
 const BEAT: Duration = Duration::from_secs(1);
@@ -38,13 +39,17 @@ const MOST: u64 = 1 << 50;
 pub struct Shared {
     client: Client,
     ask: Script,
+    failed: Script,
     beat: Script,
     prefix: String,
     node: Box<str>,
     timeout: Duration,
     link: ArcSwapOption<Link>,
     lost: Notify,
-    nodes: AtomicU64,
+    /// How many nodes there were when it last answered; zero where it never did.
+    heard: AtomicU64,
+    /// How many the store of rules has seen.
+    seen: AtomicU64,
     charges: Arc<Semaphore>,
     control: Handle,
 }
@@ -78,8 +83,9 @@ impl Shared {
 
     fn new(config: &SharedLimits, issuer: &str) -> Result<Self, SharedError> {
         Ok(Self {
-            client: client(config)?,
+            client: client::client(config)?,
             ask: Script::new(include_str!("shared/ask.lua")),
+            failed: Script::new(include_str!("shared/logins.lua")),
             beat: Script::new(include_str!("shared/beat.lua")),
             // In braces: all of them in one place, where the store has several.
             prefix: format!("portcullis:{{{issuer}}}:"),
@@ -87,15 +93,24 @@ impl Shared {
             timeout: config.timeout,
             link: ArcSwapOption::empty(),
             lost: Notify::new(),
-            nodes: AtomicU64::new(1),
+            heard: AtomicU64::new(0),
+            seen: AtomicU64::new(1),
             charges: Arc::new(Semaphore::new(CHARGES)),
             control: Handle::current(),
         })
     }
 
-    /// How many nodes there were when it last answered; one where it never did.
+    /// How many nodes there were when it last answered; where it never did, how many have been seen otherwise.
     pub fn nodes(&self) -> u64 {
-        self.nodes.load(Ordering::Relaxed).max(1)
+        match self.heard.load(Ordering::Relaxed) {
+            0 => self.seen.load(Ordering::Relaxed).max(1),
+            heard => heard,
+        }
+    }
+
+    /// So many nodes there are by what the store of rules has seen.
+    pub(super) fn saw(&self, nodes: u64) {
+        self.seen.store(nodes, Ordering::Relaxed);
     }
 
     /// Whether it answers.
@@ -172,6 +187,9 @@ impl Shared {
             Of::Address(address) => format!("{prefix}{name}:{rate}:{}", client_address(address)),
             Of::Robot(robot) => format!("{prefix}{name}:{rate}:{}", robot.id.0),
             Of::Project(project) => format!("{prefix}{name}:{rate}:{}", project.id.0),
+            Of::Guest(project, address) => {
+                format!("{prefix}{name}:{rate}:{}:{}", project.id.0, client_address(address))
+            }
         }
     }
 
@@ -201,7 +219,8 @@ impl Shared {
                     has_told = true;
                 }
                 Err(error) if !has_told => {
-                    tracing::warn!(%error, "the store of shared limits does not answer; this node counts alone");
+                    let nodes = self.nodes();
+                    tracing::warn!(%error, nodes, "the store of shared limits does not answer; this node counts alone, with its share");
                     has_told = true;
                 }
                 Err(_) => {}
@@ -238,7 +257,7 @@ impl Shared {
         call.key(format!("{}nodes", self.prefix)).arg(&*self.node).arg(ALIVE_US);
         let mut connection = link.connection.clone();
         let alive = timeout(self.timeout, call.invoke_async::<u64>(&mut connection)).await;
-        self.nodes.store(alive.map_err(|_| SharedError::Late(self.timeout))??, Ordering::Relaxed);
+        self.heard.store(alive.map_err(|_| SharedError::Late(self.timeout))??, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -257,42 +276,7 @@ pub async fn probe(config: &SharedLimits) -> Result<(), SharedError> {
     shared.call(&link, std::iter::empty()).await.map(drop)
 }
 
-/// Where TLS is spoken, who answers is verified: against the CA of the configuration, or else the system's.
-fn client(config: &SharedLimits) -> Result<Client, SharedError> {
-    let url = url(config);
-    Ok(match &config.place {
-        RedisPlace::Tcp { tls: true, .. } => {
-            Client::build_with_tls(url.as_str(), TlsCertificates { client_tls: None, root_cert: config.ca.clone() })?
-        }
-        _ => Client::open(url.as_str())?,
-    })
-}
-
 /// The highest level that there can be: what is counted fits or is refused, bytes may leave a debt.
 fn highest(rate: &Rate) -> u64 {
     if rate.has_debt() { MOST } else { rate.capacity().min(MOST) }
-}
-
-/// As the client library reads it; with the password.
-fn url(config: &SharedLimits) -> Zeroizing<String> {
-    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let user = config.username.as_deref().map(encode).unwrap_or_default();
-    let password = Zeroizing::new(config.password.as_deref().map(|password| encode(password)).unwrap_or_default());
-    let (database, has_password) = (config.database, config.password.is_some());
-    Zeroizing::new(match &config.place {
-        RedisPlace::Tcp { host, port, tls } => {
-            let scheme = if *tls { "rediss" } else { "redis" };
-            let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-            let who = if has_password { format!("{user}:{}@", *password) } else { String::new() };
-            format!("{scheme}://{who}{host}:{port}/{database}")
-        }
-        RedisPlace::Unix(path) => {
-            // An empty user is one, too: nobody's.
-            let user = if user.is_empty() { user } else { format!("&user={user}") };
-            let who = if has_password { format!("{user}&pass={}", *password) } else { String::new() };
-            // What has a meaning in a URL is encoded.
-            let path = path.display().to_string().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
-            format!("redis+unix://{path}?db={database}{who}")
-        }
-    })
 }

@@ -1,9 +1,10 @@
-//! The bytes of one request, charged to its robot and its project while they flow.
+//! The bytes of one request, charged to its robot and its project, or the project's guests, while they flow.
 
-use super::{Limits, Name, Of};
+use super::{GUESTS, Limits, Name, Of};
 use crate::app::App;
 use portcullis_tenancy::limit::Rate;
 use portcullis_tenancy::{Project, Robot};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,18 +16,20 @@ pub struct Tab {
     app: Arc<App>,
     robot: Option<(Arc<Robot>, Rate)>,
     project: Option<(Arc<Project>, Rate)>,
+    guest: Option<IpAddr>,
     pending: AtomicU64,
 }
 
 impl Tab {
-    /// A tab of whoever has a limit on bytes; none where nobody has.
+    /// A tab of whoever has a limit on bytes; none where nobody has. A guest of the project's pays from its address.
     pub fn open(
         app: &Arc<App>,
         robot: Option<(Arc<Robot>, Rate)>,
         project: Option<(Arc<Project>, Rate)>,
+        guest: Option<IpAddr>,
     ) -> Option<Arc<Self>> {
         let counts = robot.is_some() || project.is_some();
-        counts.then(|| Arc::new(Self { app: Arc::clone(app), robot, project, pending: AtomicU64::new(0) }))
+        counts.then(|| Arc::new(Self { app: Arc::clone(app), robot, project, guest, pending: AtomicU64::new(0) }))
     }
 
     /// Bytes that have flowed.
@@ -46,8 +49,13 @@ impl Tab {
         if let Some((robot, rate)) = &self.robot {
             limits.charge(Name::BytesPerRobot, Of::Robot(robot), *rate, bytes);
         }
-        if let Some((project, rate)) = &self.project {
-            limits.charge(Name::BytesPerProject, Of::Project(project), *rate, bytes);
+        match (&self.project, self.guest) {
+            (Some((project, rate)), Some(address)) => {
+                limits.charge(Name::GuestBytesPerAddress, Of::Guest(project, address), *rate, bytes);
+                limits.charge(Name::GuestBytesPerProject, Of::Project(project), rate.times(GUESTS), bytes);
+            }
+            (Some((project, rate)), None) => limits.charge(Name::BytesPerProject, Of::Project(project), *rate, bytes),
+            (None, _) => {}
         }
     }
 }

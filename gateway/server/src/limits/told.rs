@@ -12,8 +12,8 @@ const STATE: HeaderName = HeaderName::from_static("ratelimit");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 
-/// How soon there may be a place for one more upload, in seconds: nobody knows.
-const UPLOAD_WAIT_S: u64 = 2;
+/// How soon there may be a place for one more at once, in seconds: nobody knows.
+const PLACE_WAIT_S: u64 = 2;
 
 /// What a client is told that is over a limit.
 #[derive(Debug)]
@@ -36,26 +36,28 @@ pub struct PullsLeft {
 
 impl Limited {
     pub(super) fn by_rate(line: &Line<'_>, wait: u64) -> Self {
-        let (whose, what) = (whose(line.of), what(line.name));
+        let (whose, what) = (whose(line.of, line.name), what(line.name));
         let wait_s = seconds(wait);
         let (amount, time) = (line.in_force.quantity(), line.in_force.time());
+        let or = if is_guests(line.name) { "log in as one of its robots, or " } else { "" };
         Self {
             name: line.name,
-            message: format!("{whose} has had its {amount}{what} per {time}; try again in {wait_s} s"),
+            message: format!("{whose} has had its {amount}{what} per {time}; {or}try again in {wait_s} s"),
             wait_s,
             policy: parameters(&line.in_force, is_bytes(line.name)),
             pulls: is_pulls(line.name).then(|| PullsLeft::of(&line.in_force, 0)),
         }
     }
 
-    pub(super) fn by_uploads(name: Name, of: Of<'_>, most: u32) -> Self {
+    pub(super) fn by_count(name: Name, of: Of<'_>, most: u32) -> Self {
         Self {
             name,
             message: format!(
-                "{} has {most} uploads under way, and may have no more at once; try again in {UPLOAD_WAIT_S} s",
-                whose(of)
+                "{} has {most}{} under way, and may have no more at once; try again in {PLACE_WAIT_S} s",
+                whose(of, name),
+                what(name)
             ),
-            wait_s: UPLOAD_WAIT_S,
+            wait_s: PLACE_WAIT_S,
             policy: at_once(most),
             pulls: None,
         }
@@ -150,11 +152,15 @@ fn seconds(wait: u64) -> u64 {
     wait.div_ceil(1_000_000).max(1)
 }
 
-fn whose(of: Of<'_>) -> String {
+fn whose(of: Of<'_>, name: Name) -> String {
     match of {
         Of::Address(address) => format!("your address {}", shown(client_address(address))),
         Of::Robot(robot) => format!("robot {}", robot.username()),
+        Of::Project(project) if is_guests(name) => format!("project {}, for all its guests,", project.name),
         Of::Project(project) => format!("project {}", project.name),
+        Of::Guest(project, address) => {
+            format!("your address {}, as a guest of project {},", shown(client_address(address)), project.name)
+        }
     }
 }
 
@@ -169,17 +175,24 @@ fn shown(address: IpAddr) -> String {
 /// What a limit counts, after its amount; bytes say it themselves.
 fn what(name: Name) -> &'static str {
     match name {
-        Name::PullsPerRobot | Name::PullsPerProject => " pulls",
+        name if is_pulls(name) => " pulls",
         Name::PushesPerRobot | Name::PushesPerProject => " pushes",
+        Name::UploadsPerAddress | Name::UploadsPerProject => " uploads",
         name if is_bytes(name) => "",
         _ => " requests",
     }
 }
 
 fn is_pulls(name: Name) -> bool {
-    matches!(name, Name::PullsPerRobot | Name::PullsPerProject)
+    use Name::{GuestPullsPerAddress, GuestPullsPerProject, PullsPerProject, PullsPerRobot};
+    matches!(name, PullsPerRobot | PullsPerProject | GuestPullsPerAddress | GuestPullsPerProject)
 }
 
 fn is_bytes(name: Name) -> bool {
-    matches!(name, Name::BytesPerRobot | Name::BytesPerProject)
+    use Name::{BytesPerProject, BytesPerRobot, GuestBytesPerAddress, GuestBytesPerProject};
+    matches!(name, BytesPerRobot | BytesPerProject | GuestBytesPerAddress | GuestBytesPerProject)
+}
+
+fn is_guests(name: Name) -> bool {
+    name.as_str().starts_with("guest-")
 }

@@ -1,8 +1,10 @@
 //! One connection, from its first byte to its last: who is at its other end, its handshake, its requests.
 
+use super::announced::announced;
 use super::cork::Cork;
 use super::frames::Frames;
-use super::proxy::{self, Parsed, Source};
+use super::preface;
+use super::proxy::Source;
 use super::requests::Requests;
 use super::{Accepted, DataThread, draining};
 use crate::app::Settings;
@@ -14,7 +16,7 @@ use http::HeaderMap;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use std::io;
+use std::io::Cursor;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -54,7 +56,7 @@ impl DataThread {
             Err(why) => return self.worker.app.crowd.metrics.refused(why),
         };
         match &self.tls {
-            None => self.serve(stream, &guest, None).await,
+            None => self.in_clear(stream, &settings, &guest).await,
             Some(tls) => self.shake_hands(tls, stream, &settings, &guest).await,
         }
     }
@@ -94,9 +96,8 @@ impl DataThread {
 
     async fn shake_hands(&self, tls: &TlsAcceptor, stream: TcpStream, settings: &Settings, guest: &Guest) {
         let (balancer, limits) = (&settings.config.server.balancer, &settings.config.limits);
-        // Many clients of a proxy that forwards share its handshakes and its connections.
-        let is_shared = balancer.forwards(guest.address);
-        let most = if is_shared { usize::MAX } else { limits.handshakes_per_address };
+        // Many clients of a proxy that forwards share its handshakes.
+        let most = if balancer.forwards(guest.address) { usize::MAX } else { limits.handshakes_per_address };
         let Some(place) = guest.crowd.handshake(most) else {
             return self.worker.app.crowd.metrics.refused(Refused::Handshakes);
         };
@@ -104,18 +105,45 @@ impl DataThread {
         let made = timeout(limits.head_timeout, handshake).await;
         drop(place);
         match made {
-            Ok(Some(Ok(stream))) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                let most = if is_shared { u32::MAX } else { limits.resets_per_connection };
-                let stream = Cork::new(stream, Frames::new(most));
-                let excess = stream.excess();
-                self.serve(stream, guest, Some(true)).await;
-                if let Some(excess) = excess.get() {
-                    self.worker.app.crowd.metrics.cut(excess.name());
-                }
+            Ok(Some(Ok(stream))) => {
+                let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                self.speak(stream, settings, guest, is_h2).await;
             }
-            Ok(Some(Ok(stream))) => self.serve(stream, guest, Some(false)).await,
             Ok(Some(Err(error))) => tracing::debug!(client.address = %guest.address, %error, "handshake failed"),
             Ok(None) | Err(_) => tracing::debug!(client.address = %guest.address, "no handshake was made"),
+        }
+    }
+
+    /// Without TLS the first bytes tell what the client speaks.
+    async fn in_clear(&self, stream: TcpStream, settings: &Settings, guest: &Guest) {
+        let (mut reader, writer) = stream.into_split();
+        let opening = self.unless_draining(preface::look(&mut reader));
+        match timeout(settings.config.limits.head_timeout, opening).await {
+            Ok(Some(Ok((is_h2, seen)))) => {
+                let stream = tokio::io::join(Cursor::new(seen).chain(reader), writer);
+                self.speak(stream, settings, guest, is_h2).await;
+            }
+            Ok(Some(Err(error))) => tracing::debug!(client.address = %guest.address, %error, "connection ended"),
+            Ok(None) | Err(_) => tracing::debug!(client.address = %guest.address, "no request was begun"),
+        }
+    }
+
+    /// Serves requests, and watches what HTTP/2 brings beside them.
+    async fn speak<S>(&self, stream: S, settings: &Settings, guest: &Guest, is_h2: bool)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if !is_h2 {
+            return self.serve(stream, guest, is_h2).await;
+        }
+        let (balancer, limits) = (&settings.config.server.balancer, &settings.config.limits);
+        // A proxy that forwards hands on the resets of all its clients; control frames are its own.
+        let most = if balancer.forwards(guest.address) { u32::MAX } else { limits.resets_per_connection };
+        let stream = Cork::new(stream, Frames::new(most));
+        let excess = stream.excess();
+        self.serve(stream, guest, is_h2).await;
+        if let Some(excess) = excess.get() {
+            self.worker.app.crowd.metrics.cut(excess.name());
         }
     }
 
@@ -128,13 +156,11 @@ impl DataThread {
         }
     }
 
-    /// Serves requests on one connection. What the client speaks is known by ALPN, or seen from its first bytes.
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-        &self,
-        stream: S,
-        guest: &Guest,
-        is_h2: Option<bool>,
-    ) {
+    /// Serves requests on one connection.
+    async fn serve<S>(&self, stream: S, guest: &Guest, is_h2: bool)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let settings = self.worker.app.settings.load_full();
         let head_timeout = settings.config.limits.head_timeout;
         let builder = builder(&settings.config.limits, is_h2);
@@ -187,30 +213,6 @@ impl DataThread {
     }
 }
 
-/// Reads a balancer's header and nothing behind it.
-async fn announced(stream: &mut TcpStream) -> io::Result<Source> {
-    let mut have = Vec::new();
-    let mut peeked = vec![0; proxy::MOST];
-    loop {
-        let count = stream.peek(&mut peeked).await?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let before = have.len();
-        have.extend_from_slice(peeked.get(..count).unwrap_or_default());
-        // What is only a part of a header holds nothing else, and can be taken.
-        let (source, end) = match proxy::parse(&have).map_err(io::Error::other)? {
-            Parsed::Incomplete => (None, have.len()),
-            Parsed::Complete(source, end) => (Some(source), end),
-        };
-        let mine = peeked.get_mut(..end.saturating_sub(before)).unwrap_or_default();
-        stream.read_exact(mine).await?;
-        if let Some(source) = source {
-            return Ok(source);
-        }
-    }
-}
-
 /// One open connection, counted as long as this lives.
 struct OpenConnection<'a>(&'a DataThread);
 
@@ -229,7 +231,7 @@ impl Drop for OpenConnection<'_> {
 }
 
 /// HTTP's limits. Windows are wide enough that a large upload over HTTP/2 is not throttled by round trips.
-fn builder(limits: &Limits, is_h2: Option<bool>) -> auto::Builder<TokioExecutor> {
+fn builder(limits: &Limits, is_h2: bool) -> auto::Builder<TokioExecutor> {
     const STREAM_WINDOW: u32 = 1024 * 1024;
     const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
     const SEND_BUFFER: usize = 1024 * 1024;
@@ -258,9 +260,5 @@ fn builder(limits: &Limits, is_h2: Option<bool>) -> auto::Builder<TokioExecutor>
         .max_header_list_size(u32::try_from(parser_limit).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
-    match is_h2 {
-        Some(true) => builder.http2_only(),
-        Some(false) => builder.http1_only(),
-        None => builder,
-    }
+    if is_h2 { builder.http2_only() } else { builder.http1_only() }
 }

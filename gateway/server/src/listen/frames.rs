@@ -5,6 +5,7 @@
 //! headers, DATA frames of no or few bytes, resets that a client's errors make it send; of SETTINGS and PING it remembers one
 //! and reads no further until that is answered. What it does not bound is how often: here it is.
 
+use super::preface::PREFACE;
 use std::time::{Duration, Instant};
 
 /// The time over which is counted.
@@ -12,8 +13,6 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Most frames in that time that are neither requests nor bodies nor room for answers. Clients that measure the line by
 /// PING send some hundred.
 const CONTROL_FRAMES: u32 = 2000;
-/// What a client begins with.
-const PREFACE: usize = 24;
 const HEAD: usize = 9;
 
 const DATA: u8 = 0x0;
@@ -66,7 +65,7 @@ impl Frames {
         Self {
             head: [0; HEAD],
             have: 0,
-            skip: PREFACE,
+            skip: PREFACE.len(),
             last_stream: 0,
             resets: Count { most: most_resets, since: None, count: 0 },
             control: Count { most: CONTROL_FRAMES, since: None, count: 0 },
@@ -156,10 +155,6 @@ mod tests {
         [&[l0, l1, l2, kind, 0], stream.to_be_bytes().as_slice(), payload].concat()
     }
 
-    fn preface() -> Vec<u8> {
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()
-    }
-
     /// Bytes that look like frames, where they are none.
     fn reset_in_a_body() -> Vec<u8> {
         frame(DATA, 1, &frame(RST_STREAM, 1, &[0; 4]).repeat(100))
@@ -169,7 +164,7 @@ mod tests {
     fn resets_are_counted_and_nothing_else_is_taken_for_one() {
         let mut frames = Frames::new(3);
         let now = Instant::now();
-        let mut bytes = preface();
+        let mut bytes = PREFACE.to_vec();
         for stream in 0..3 {
             bytes.extend(frame(HEADERS, stream * 2 + 1, b"head"));
             bytes.extend(reset_in_a_body());
@@ -185,7 +180,7 @@ mod tests {
     fn another_time_counts_anew() {
         let mut frames = Frames::new(3);
         let begun = Instant::now();
-        frames.see(&preface(), || begun).unwrap();
+        frames.see(PREFACE, || begun).unwrap();
         for time in 0..20 {
             for _ in 0..3 {
                 assert_eq!(frames.see(&frame(RST_STREAM, 1, &[0; 4]), || begun + WINDOW * time), Ok(()));
@@ -198,7 +193,7 @@ mod tests {
         for kind in [0x2, 0x4, 0x6, 0x7, 0xA, 0xFF] {
             let mut frames = Frames::new(3);
             let now = Instant::now();
-            frames.see(&preface(), || now).unwrap();
+            frames.see(PREFACE, || now).unwrap();
             let one = frame(kind, 0, &[0; 8]);
             assert_eq!(frames.see(&one.repeat(CONTROL_FRAMES as usize), || now), Ok(()), "{kind}");
             assert_eq!(frames.see(&one, || now), Err(Excess::ControlFrames), "{kind}");
@@ -217,7 +212,7 @@ mod tests {
         #[test]
         fn pieces_make_no_difference(kinds in prop::collection::vec((0_u8..12, 0_usize..40), 0..60), piece in 1_usize..50) {
             let now = Instant::now();
-            let mut bytes = preface();
+            let mut bytes = PREFACE.to_vec();
             for (kind, length) in &kinds {
                 bytes.extend(frame(*kind, 1, &vec![3; *length]));
             }

@@ -1,5 +1,4 @@
-//! One connection's requests, so that one without any is noticed: neither HTTP/2 nor the look at its first bytes has a
-//! deadline of its own.
+//! One connection's requests, so that one without any is noticed: HTTP/2 has no deadline of its own.
 
 use crate::crowd::Place;
 use std::sync::Arc;

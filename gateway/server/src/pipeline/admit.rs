@@ -5,16 +5,21 @@ use super::Visit;
 use super::authorize::Granted;
 use super::respond::Refusal;
 use super::settle::Meter;
-use crate::limits::{Limits, Lines, Name, Of, Place, PullsLeft, Tab};
+use crate::limits::{GUESTS, Limits, Lines, Name, Of, Place, PullsLeft, Tab};
 use portcullis_oci::Operation;
-use portcullis_tenancy::Robot;
-use portcullis_tenancy::limit::{Ask, Rate};
-use std::sync::Arc;
+use portcullis_tenancy::limit::{Ask, Rate, Setting};
+use portcullis_tenancy::{Robot, grant};
+use std::net::IpAddr;
+
+/// An upload that has moved so many bytes has begun, and may end whatever is owed. Less is no beginning: it would cost next to
+/// nothing to begin a thousand of them while nothing is owed.
+const BEGUN: u64 = 1024 * 1024;
 
 /// An operation that its limits allow. Only this stage makes one.
 pub struct Admitted {
     granted: Granted,
-    place: Option<Place>,
+    places: [Option<Place>; 2],
+    under_way: [Option<Place>; 2],
     pulls_left: Option<PullsLeft>,
 }
 
@@ -33,9 +38,14 @@ impl Admitted {
         &mut self.granted
     }
 
-    /// What was granted, and an upload's place, which is given back when it is dropped.
-    pub(super) fn into_parts(self) -> (Granted, Option<Place>) {
-        (self.granted, self.place)
+    /// Its places among the requests under way, which it has until its answer's end.
+    pub(super) fn under_way(&mut self) -> [Option<Place>; 2] {
+        std::mem::take(&mut self.under_way)
+    }
+
+    /// What was granted, and an upload's places, which are given back when they are dropped.
+    pub(super) fn into_parts(self) -> (Granted, [Option<Place>; 2]) {
+        (self.granted, self.places)
     }
 }
 
@@ -58,60 +68,84 @@ pub async fn admit_login(visit: &Visit, robot: &Robot) -> Result<(), Refusal> {
 /// Admits an operation, or says which limit is in the way. Its bytes are charged from here on.
 pub async fn admit(visit: &Visit, granted: Granted, meter: &mut Meter) -> Result<Admitted, Refusal> {
     let app = &visit.worker.app;
-    let place = upload_place(visit, &granted)?;
+    let guest = guest(visit, &granted);
+    let under_way = under_way(visit, &granted, guest.is_some())?;
+    let places = upload_places(visit, &granted)?;
     let (robot, project) = (rates_of_robot(visit, &granted), rates_of_project(visit, &granted));
-    let asks = Asks::of(granted.operation());
+    let brings_from = visit.body.as_ref().and(granted.session()).map(|session| session.offset);
+    let asks = Asks::of(granted.operation(), brings_from);
     let mut lines = Lines::default();
     if let Some((robot, rates)) = granted.caller().robot().zip(robot) {
-        let of = Of::Robot(robot);
-        lines.add(Name::RequestsPerRobot, of, rates.requests, Ask::ONE);
-        lines.add(Name::PullsPerRobot, of, rates.pulls.filter(|_| asks.pulls.is_some()), asks.pulls());
-        lines.add(Name::PushesPerRobot, of, rates.pushes.filter(|_| asks.is_push), Ask::ONE);
-        lines.add(Name::BytesPerRobot, of, rates.bytes.filter(|_| asks.bytes), Ask::ROOM);
+        asks.add(&mut lines, OF_ROBOT, Of::Robot(robot), &rates);
+        lines.add(Name::PushesPerRobot, Of::Robot(robot), rates.pushes.filter(|_| asks.is_push), Ask::ONE);
     }
-    if let Some((project, rates)) = granted.project().zip(project) {
-        let of = Of::Project(project);
-        lines.add(Name::RequestsPerProject, of, rates.requests, Ask::ONE);
-        lines.add(Name::PullsPerProject, of, rates.pulls.filter(|_| asks.pulls.is_some()), asks.pulls());
-        lines.add(Name::PushesPerProject, of, rates.pushes.filter(|_| asks.is_push), Ask::ONE);
-        lines.add(Name::BytesPerProject, of, rates.bytes.filter(|_| asks.bytes), Ask::ROOM);
+    match (granted.project().zip(project), guest) {
+        (Some((project, rates)), None) => {
+            asks.add(&mut lines, OF_PROJECT, Of::Project(project), &rates);
+            lines.add(Name::PushesPerProject, Of::Project(project), rates.pushes.filter(|_| asks.is_push), Ask::ONE);
+        }
+        // Guests never push.
+        (Some((project, rates)), Some(address)) => {
+            asks.add(&mut lines, OF_GUEST, Of::Guest(project, address), &rates);
+            asks.add(&mut lines, OF_GUESTS, Of::Project(project), &rates.times(GUESTS));
+        }
+        (None, _) => {}
     }
     app.limits.ask(&mut lines).await?;
     let pulls_left = PullsLeft::among(&lines);
     let robot = granted.caller().robot().cloned().zip(robot.and_then(|rates| rates.bytes));
     let project = granted.project().cloned().zip(project.and_then(|rates| rates.bytes));
-    if let Some(tab) = Tab::open(app, robot, project) {
+    if let Some(tab) = Tab::open(app, robot, project, guest) {
         if let Some(body) = &visit.body {
             body.charge_to(&tab);
         }
         meter.charge_to(tab);
     }
-    Ok(Admitted { granted, place, pulls_left })
+    Ok(Admitted { granted, places, under_way, pulls_left })
 }
 
 /// What an operation is to limits, beside being a request.
 struct Asks {
     pulls: Option<Ask>,
     is_push: bool,
-    /// Whether it waits while there is a debt of bytes. What goes on with an upload does not: what has begun may end.
+    /// Whether it waits while there is a debt of bytes. What goes on with an upload that has begun does not: that may end.
     bytes: bool,
 }
 
 impl Asks {
-    fn of(operation: &Operation) -> Self {
+    /// `brings_from` is how much an upload has already that this brings more of.
+    fn of(operation: &Operation, brings_from: Option<u64>) -> Self {
         let nothing = Self { pulls: None, is_push: false, bytes: false };
         match operation {
             Operation::ManifestPull { .. } => Self { pulls: Some(Ask::ONE), bytes: true, ..nothing },
             Operation::ManifestHead { .. } => Self { pulls: Some(Ask::LOOK), ..nothing },
             Operation::ManifestPush { .. } => Self { is_push: true, ..nothing },
             Operation::BlobPull { .. } | Operation::UploadStart { .. } => Self { bytes: true, ..nothing },
+            Operation::UploadChunk { .. } | Operation::UploadFinish { .. } => {
+                Self { bytes: brings_from.is_some_and(|offset| offset < BEGUN), ..nothing }
+            }
             _ => nothing,
         }
     }
 
-    fn pulls(&self) -> Ask {
-        self.pulls.unwrap_or(Ask::LOOK)
+    /// Asks all of it but a push of one owner.
+    fn add<'a>(&self, lines: &mut Lines<'a>, [requests, pulls, bytes]: [Name; 3], of: Of<'a>, rates: &InForce) {
+        lines.add(requests, of, rates.requests, Ask::ONE);
+        lines.add(pulls, of, rates.pulls.filter(|_| self.pulls.is_some()), self.pulls.unwrap_or(Ask::LOOK));
+        lines.add(bytes, of, rates.bytes.filter(|_| self.bytes), Ask::ROOM);
     }
+}
+
+/// The limits on requests, pulls and bytes of one kind of owner.
+const OF_ROBOT: [Name; 3] = [Name::RequestsPerRobot, Name::PullsPerRobot, Name::BytesPerRobot];
+const OF_PROJECT: [Name; 3] = [Name::RequestsPerProject, Name::PullsPerProject, Name::BytesPerProject];
+const OF_GUEST: [Name; 3] = [Name::GuestRequestsPerAddress, Name::GuestPullsPerAddress, Name::GuestBytesPerAddress];
+const OF_GUESTS: [Name; 3] = [Name::GuestRequestsPerProject, Name::GuestPullsPerProject, Name::GuestBytesPerProject];
+
+/// Whence a guest of the project's comes; none where the caller has a grant on it.
+fn guest(visit: &Visit, granted: &Granted) -> Option<IpAddr> {
+    let robot = granted.caller().robot().map(|robot| &**robot);
+    granted.project().filter(|project| grant::is_guest(robot, project)).map(|_| visit.peer)
 }
 
 /// What is in force for one robot or project.
@@ -121,6 +155,18 @@ struct InForce {
     pulls: Option<Rate>,
     pushes: Option<Rate>,
     bytes: Option<Rate>,
+}
+
+impl InForce {
+    fn times(&self, number: u64) -> Self {
+        let times = |rate: Option<Rate>| rate.map(|rate| rate.times(number));
+        Self {
+            requests: times(self.requests),
+            pulls: times(self.pulls),
+            pushes: times(self.pushes),
+            bytes: times(self.bytes),
+        }
+    }
 }
 
 fn rates_of_robot(visit: &Visit, granted: &Granted) -> Option<InForce> {
@@ -143,15 +189,60 @@ fn rates_of_project(visit: &Visit, granted: &Granted) -> Option<InForce> {
     })
 }
 
-/// A place for what brings a part of a blob; none is needed for anything else.
-fn upload_place(visit: &Visit, granted: &Granted) -> Result<Option<Place>, Refusal> {
+/// Places for a request of its robot and its project. A project's guests together have as many as its robots, and none of theirs.
+fn under_way(visit: &Visit, granted: &Granted, is_guest: bool) -> Result<[Option<Place>; 2], Refusal> {
+    let (app, rates) = (&visit.worker.app, &visit.settings.config.limits.rates);
+    let begin = |name, of, own: Setting<u32>, default| Limits::begin(app, name, of, own.over(default));
+    let robot = granted.caller().robot().map(|robot| {
+        begin(Name::UnderWayPerRobot, Of::Robot(robot), robot.limits.under_way, rates.under_way_per_robot)
+    });
+    let robot = robot.transpose()?.flatten();
+    let project = granted.project().map(|project| {
+        let name = if is_guest { Name::GuestUnderWayPerProject } else { Name::UnderWayPerProject };
+        begin(name, Of::Project(project), project.limits.under_way, rates.under_way_per_project)
+    });
+    Ok([robot, project.transpose()?.flatten()])
+}
+
+/// Places of its address and its project for what brings a part of a blob; none are needed for anything else.
+fn upload_places(visit: &Visit, granted: &Granted) -> Result<[Option<Place>; 2], Refusal> {
     let brings = matches!(
         granted.operation(),
         Operation::UploadStart { .. } | Operation::UploadChunk { .. } | Operation::UploadFinish { .. }
     );
-    let Some(project) = granted.project().filter(|_| brings && visit.body.is_some()) else { return Ok(None) };
-    let rates = &visit.settings.config.limits.rates;
+    let Some(project) = granted.project().filter(|_| brings && visit.body.is_some()) else { return Ok([None, None]) };
+    let (app, rates) = (&visit.worker.app, &visit.settings.config.limits.rates);
+    let address = Of::Address(visit.peer);
     let per_project = project.limits.uploads.over(rates.uploads_per_project);
-    let app = Arc::clone(&visit.worker.app);
-    Limits::begin_upload(&app, visit.peer, project, rates.uploads_per_address, per_project).map(Some)
+    Ok([
+        Limits::begin(app, Name::UploadsPerAddress, address, rates.uploads_per_address)?,
+        Limits::begin(app, Name::UploadsPerProject, Of::Project(project), per_project)?,
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_oci::RepositoryName;
+    use portcullis_oci::route::SessionToken;
+
+    #[test]
+    fn an_upload_asks_for_room_until_it_has_begun_and_its_end_without_bytes_never_does() {
+        let repository = RepositoryName::parse("acme/app").unwrap();
+        let session = SessionToken("token".into());
+        let digest = portcullis_oci::Digest::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
+        for operation in [
+            Operation::UploadChunk { repository: repository.clone(), session: session.clone() },
+            Operation::UploadFinish { repository: repository.clone(), session: session.clone(), digest },
+        ] {
+            for (brings_from, asks) in
+                [(None, false), (Some(0), true), (Some(1), true), (Some(BEGUN - 1), true), (Some(BEGUN), false)]
+            {
+                let name = operation.name();
+                assert_eq!(Asks::of(&operation, brings_from).bytes, asks, "{name} from {brings_from:?}");
+            }
+        }
+        let status = Operation::UploadStatus { repository, session };
+        assert!(!Asks::of(&status, Some(0)).bytes);
+    }
 }

@@ -40,14 +40,14 @@ struct Errand {
     upstream_name: String,
     /// Room for what it brings.
     room: Option<Room>,
-    /// An upload's place among those that may be under way at once.
-    _place: Option<Place>,
+    /// An upload's places among those that may be under way at once.
+    _places: [Option<Place>; 2],
 }
 
 /// Carries an operation out.
 pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Body>, Refusal> {
     let (admitted, payload, leave, mut room) = cleared.into_parts();
-    let (granted, place) = admitted.into_parts();
+    let (granted, places) = admitted.into_parts();
     let (Some(project), Some(repository)) = (granted.project().cloned(), granted.operation().repository().cloned())
     else {
         return match granted.operation() {
@@ -60,7 +60,8 @@ pub async fn forward(visit: &Arc<Visit>, cleared: Cleared) -> Result<Response<Bo
     };
     let upstream_name = project.upstream_name(&repository);
     let claimed = room.as_mut().and_then(|room| room.locks.take());
-    let errand = Errand { visit: Arc::clone(visit), granted, project, repository, upstream_name, room, _place: place };
+    let errand =
+        Errand { visit: Arc::clone(visit), granted, project, repository, upstream_name, room, _places: places };
     let Leave { locks, seen, warnings } = leave;
     let locks = locks.or(claimed);
     if !matches!(errand.granted.operation(), Operation::UploadStatus { .. }) && !errand.granted.operation().is_write() {

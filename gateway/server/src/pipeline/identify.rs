@@ -158,7 +158,7 @@ pub async fn login(
     let rules = &settings.config.limits.rates.logins;
     let found = check_secret(app, username, password, peer, now).await?;
     if found.is_none() {
-        app.limits.login_failed(rules, attempt, peer)?;
+        app.limits.login_failed(rules, attempt, peer).await?;
     }
     Ok(found)
 }

@@ -3,7 +3,7 @@
 
 use super::{Finished, TraceMetrics, otlp};
 use crate::config::{TraceEndpoint, Traces};
-use crate::upstream::{Connector, RequestBody};
+use crate::upstream::{Connector, RequestBody, UpstreamError};
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
@@ -88,6 +88,7 @@ impl Exporter {
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(
+                            collector = %self.collector.connector.origin(),
                             error,
                             "the collector does not take traces, which are dropped until it does; look at traces.endpoint"
                         );
@@ -128,7 +129,7 @@ impl Collector {
             let kept = self.kept.take().filter(|kept| !kept.is_closed());
             let mut sender = match kept {
                 Some(kept) => kept,
-                None => self.connector.connect().await.map_err(|error| error.to_string())?,
+                None => self.connector.connect().await.map_err(unreachable)?,
             };
             let mut request = Request::post(&self.path).body(RequestBody::Full(body)).map_err(|e| e.to_string())?;
             request.headers_mut().extend(self.headers.clone());
@@ -143,5 +144,14 @@ impl Collector {
             }
         };
         timeout(patience, sending).await.map_err(|_| format!("no answer within {} s", patience.as_secs()))?
+    }
+}
+
+/// The upstream's connector speaks of the upstream.
+fn unreachable(error: UpstreamError) -> String {
+    match error {
+        UpstreamError::Connect(why) => format!("cannot connect to the collector: {why}"),
+        UpstreamError::Deadline(what) => format!("the collector let the deadline for {what} pass"),
+        other => other.to_string(),
     }
 }

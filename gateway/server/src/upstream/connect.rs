@@ -18,6 +18,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+/// How many bytes are read at once; hyper reads up to twice as many where its buffer has grown so far, and 400 KiB where it is not
+/// told. What was read is one frame, which its relay hashes and writes before anybody else on the thread has a turn, and it gets no
+/// second one in the same turn: hyper keeps one at a time for whoever reads a body. So this is a thread's time for each of its
+/// downloads. It is also the longest head of an answer.
+const READ_AT_ONCE: usize = 64 * 1024;
+
 /// Makes connections to one origin, as many at a time as the configuration allows.
 pub struct Connector {
     origin: PublicUrl,
@@ -102,8 +108,8 @@ async fn handshake<S>(stream: S) -> Result<SendRequest<RequestBody>, UpstreamErr
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| UpstreamError::Connect(error.to_string()))?;
+    let opening = http1::Builder::new().max_buf_size(READ_AT_ONCE).handshake(TokioIo::new(stream));
+    let (sender, connection) = opening.await.map_err(|error| UpstreamError::Connect(error.to_string()))?;
     // The connection's own errors also reach whoever waits for its answer.
     tokio::spawn(async move {
         let _ = connection.await;
@@ -130,4 +136,35 @@ fn client_tls(ca_file: Option<&Path>) -> anyhow::Result<ClientConfig> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use http_body_util::BodyExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn a_long_answer_comes_in_pieces_that_leave_others_a_turn() {
+        const LENGTH: usize = 4 * 1024 * 1024;
+        let (ours, mut theirs) = tokio::io::duplex(LENGTH);
+        let mut sender = handshake(ours).await.unwrap();
+        let answering = tokio::spawn(async move {
+            let mut request = [0; 1024];
+            assert!(theirs.read(&mut request).await.unwrap() > 0);
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
+            theirs.write_all(&[head.as_bytes(), &vec![7; LENGTH]].concat()).await.unwrap();
+        });
+        let mut answer = sender.send_request(Request::new(RequestBody::Empty)).await.unwrap();
+        let (mut length, mut longest) = (0, 0);
+        while let Some(frame) = answer.body_mut().frame().await {
+            let piece = frame.unwrap().into_data().unwrap().len();
+            length += piece;
+            longest = longest.max(piece);
+        }
+        answering.await.unwrap();
+        assert_eq!(length, LENGTH);
+        assert!((READ_AT_ONCE / 2..=READ_AT_ONCE * 2).contains(&longest), "{longest}");
+    }
 }

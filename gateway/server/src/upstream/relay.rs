@@ -5,7 +5,7 @@ use super::patience::Patience;
 use super::pool::Lease;
 use super::request_body::Inbound;
 use super::{Timeouts, UpstreamError};
-use crate::body::BodyError;
+use crate::body::{self, BodyError};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -73,9 +73,10 @@ impl Relay {
         Ok(self)
     }
 
-    /// Drops `held` when all was read, or the client has lost its connection to the upstream.
+    /// Drops `held`, and what was held before, when all was read, or the client has lost its connection to the upstream.
     pub fn hold(&mut self, held: Box<dyn Send>) {
-        locked(&self.source).held = Some(held);
+        let mut source = locked(&self.source);
+        source.held = Some(body::and(source.held.take(), held));
     }
 
     /// All bytes were read: were they the digest's?

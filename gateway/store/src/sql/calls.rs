@@ -82,6 +82,9 @@ impl Store for SqlStore {
         within(robot::note_use(self, uses)).await
     }
 
+    async fn show_node(&self, node: &str, now: Timestamp, since: Timestamp) -> Result<u64> {
+        within(limit::show_node(self, node, now, since)).await
+    }
     async fn change_limits(&self, owner: LimitOwner<'_>, change: &Change) -> Result<Overrides> {
         within(limit::change(self, owner, change)).await
     }

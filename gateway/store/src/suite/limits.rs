@@ -54,3 +54,12 @@ pub async fn of_two_changes_of_different_limits_at_once_both_stay(nodes: Nodes) 
         assert_eq!(kept.to_string(), format!("pulls={round}/h uploads={round}"));
     }
 }
+
+pub async fn nodes_are_counted_until_they_have_not_been_seen_for_long(nodes: Nodes) {
+    let (one, other) = (&nodes.one, &nodes.other);
+    assert_eq!(one.show_node("one", at(100), at(0)).await.unwrap(), 1);
+    assert_eq!(other.show_node("other", at(150), at(50)).await.unwrap(), 2);
+    assert_eq!(one.show_node("one", at(200), at(100)).await.unwrap(), 2, "the same one once more");
+    assert_eq!(other.show_node("third", at(220), at(120)).await.unwrap(), 3);
+    assert_eq!(one.show_node("one", at(250), at(150)).await.unwrap(), 2, "the other was not seen after that");
+}

@@ -275,6 +275,22 @@ fn every_repository() -> Vec<RepositoryName> {
     names.iter().map(|name| RepositoryName::parse(name).unwrap()).collect()
 }
 
+#[test]
+fn a_guest_is_whoever_the_project_has_granted_nothing() {
+    let house = House::new();
+    let own = house.robot("ci", Rights::Role(Role::Pull));
+    assert!(!is_guest(Some(&own), &house.acme) && is_guest(None, &house.acme));
+    assert!(is_guest(Some(&own), &house.open));
+    let mut foreign = house.with_grants("deploy", &[("open/app", "pull")]);
+    for (consent, guest) in [(Consent::Pending, true), (Consent::Accepted, false), (Consent::Refused, true)] {
+        foreign.grants.iter_mut().for_each(|grant| grant.consent = consent);
+        assert_eq!(is_guest(Some(&foreign), &house.open), guest, "{consent:?}");
+        assert!(is_guest(Some(&foreign), &house.globex));
+        // At home it is none, though it has a grant elsewhere alone.
+        assert!(!is_guest(Some(&foreign), &house.acme));
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_narrowed_allows_nothing_that_was_not_both_asked_for_and_granted(

@@ -31,15 +31,23 @@ impl Failures {
     /// One more. The first beyond the rate's amount shuts the door for a second, each further one for twice as long, up to
     /// `longest`.
     pub fn add(&mut self, rate: &Rate, longest: Duration, now: u64) {
-        let most = rate.capacity().saturating_add(rate.cost(MOST_OVER));
-        let level = self.paid_off.saturating_sub(now).saturating_add(rate.cost(1)).min(most);
+        let level = self.paid_off.saturating_sub(now).saturating_add(rate.cost(1)).min(Self::most(rate));
         self.paid_off = now.saturating_add(level);
         let over = level.saturating_sub(rate.capacity()).div_ceil(rate.cost(1).max(1));
         if over > 0 {
             let doublings = u32::try_from(over.saturating_sub(1)).unwrap_or(u32::MAX);
             let delay = SECOND.checked_shl(doublings).unwrap_or(u64::MAX);
-            let longest = u64::try_from(longest.min(MAX_DELAY).as_micros()).unwrap_or(u64::MAX);
-            self.shut_until = self.shut_until.max(now.saturating_add(delay.min(longest)));
+            self.shut_until = self.shut_until.max(now.saturating_add(delay.min(Self::longest(longest))));
         }
+    }
+
+    /// The highest level that failures are remembered by.
+    pub fn most(rate: &Rate) -> u64 {
+        rate.capacity().saturating_add(rate.cost(MOST_OVER))
+    }
+
+    /// The longest wait, in microseconds.
+    pub fn longest(longest: Duration) -> u64 {
+        u64::try_from(longest.min(MAX_DELAY).as_micros()).unwrap_or(u64::MAX)
     }
 }

@@ -58,6 +58,8 @@ pub struct Overrides {
     pub pushes: Setting<Rate>,
     /// Bytes of bodies, both ways.
     pub bytes: Setting<Rate>,
+    /// Requests at once.
+    pub under_way: Setting<u32>,
     /// Uploads at once; of a project alone.
     pub uploads: Setting<u32>,
 }
@@ -73,6 +75,8 @@ pub struct Change {
     pub pushes: Option<Setting<Rate>>,
     /// See [`Overrides`].
     pub bytes: Option<Setting<Rate>>,
+    /// See [`Overrides`].
+    pub under_way: Option<Setting<u32>>,
     /// See [`Overrides`].
     pub uploads: Option<Setting<u32>>,
 }
@@ -98,7 +102,8 @@ impl Overrides {
                 "pulls" => overrides.pulls = rate(Measure::Times)?,
                 "pushes" => overrides.pushes = rate(Measure::Times)?,
                 "bytes" => overrides.bytes = rate(Measure::Bytes)?,
-                "uploads" => overrides.uploads = Setting::parse(value, uploads)?,
+                "under_way" => overrides.under_way = Setting::parse(value, number)?,
+                "uploads" => overrides.uploads = Setting::parse(value, number)?,
                 _ => {
                     return Err(TenancyError::Invalid(format!("this version knows no limit `{}`", super::shown(name))));
                 }
@@ -115,15 +120,16 @@ impl Overrides {
             pulls: change.pulls.unwrap_or(self.pulls),
             pushes: change.pushes.unwrap_or(self.pushes),
             bytes: change.bytes.unwrap_or(self.bytes),
+            under_way: change.under_way.unwrap_or(self.under_way),
             uploads: change.uploads.unwrap_or(self.uploads),
         }
     }
 }
 
-/// Reads how many uploads there may be at once.
-pub(super) fn uploads(text: &str) -> Result<u32, TenancyError> {
+/// Reads how many there may be at once.
+fn number(text: &str) -> Result<u32, TenancyError> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| {
-        TenancyError::Invalid(format!("`{}` is no number of uploads: write a whole number, or off", super::shown(text)))
+        TenancyError::Invalid(format!("`{}` is no number: write a whole number above 0, or off", super::shown(text)))
     })
 }
 
@@ -137,8 +143,10 @@ impl fmt::Display for Overrides {
             write!(f, "{joint}{name}={setting}")?;
             joint = " ";
         }
-        if self.uploads != Setting::Default {
-            write!(f, "{joint}uploads={}", self.uploads)?;
+        let numbers = [("under_way", self.under_way), ("uploads", self.uploads)];
+        for (name, setting) in numbers.into_iter().filter(|(_, setting)| *setting != Setting::Default) {
+            write!(f, "{joint}{name}={setting}")?;
+            joint = " ";
         }
         Ok(())
     }

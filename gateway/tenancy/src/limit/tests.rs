@@ -151,10 +151,12 @@ fn one_client_is_an_ipv4_address_or_an_ipv6_network() {
 
 #[test]
 fn overrides_come_back_from_the_line_in_which_they_are_kept() {
-    for line in ["", "pulls=100/6h", "requests=20/s pulls=off pushes=5/min bytes=1GiB/h uploads=4", "uploads=off"] {
+    for line in
+        ["", "pulls=100/6h", "requests=20/s pulls=off pushes=5/min bytes=1GiB/h under_way=9 uploads=4", "uploads=off"]
+    {
         assert_eq!(Overrides::parse(line).unwrap().to_string(), line);
     }
-    for line in ["pulls", "pulls=", "pulls=1GiB/h", "uploads=0", "uploads=-1", "colour=1/s"] {
+    for line in ["pulls", "pulls=", "pulls=1GiB/h", "uploads=0", "uploads=-1", "under_way=0", "colour=1/s"] {
         assert!(Overrides::parse(line).is_err(), "{line}");
     }
     let before = Overrides::parse("pulls=1/h bytes=off").unwrap();

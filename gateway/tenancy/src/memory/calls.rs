@@ -78,6 +78,7 @@ calls! {
         async fn set_total(&self, _: Option<u64>) -> Result<()>;
         async fn maintenance(&self) -> Result<Option<Timestamp>>;
         async fn under_way(&self, _: Timestamp) -> Result<u64>;
+        async fn show_node(&self, _: &str, _: Timestamp, _: Timestamp) -> Result<u64>;
         async fn set_maintenance(&self, _: Option<Timestamp>) -> Result<()>;
         async fn change_limits(&self, _: LimitOwner<'_>, _: &Change) -> Result<Overrides>;
         async fn add_quota_request(&self, _: &QuotaRequest) -> Result<()>;

@@ -25,7 +25,11 @@ pub struct Rates {
     pub bytes_per_robot: Option<Rate>,
     /// `bytes_per_project`
     pub bytes_per_project: Option<Rate>,
-    /// `uploads_per_address`: requests under way that bring a part of a blob; on each node.
+    /// `requests_under_way_per_robot`: on each node, as all that is counted at once.
+    pub under_way_per_robot: Option<u32>,
+    /// `requests_under_way_per_project`
+    pub under_way_per_project: Option<u32>,
+    /// `uploads_per_address`: requests under way that bring a part of a blob.
     pub uploads_per_address: Option<u32>,
     /// `uploads_per_project`
     pub uploads_per_project: Option<u32>,
@@ -55,8 +59,10 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Rates> {
     let pushes_per_project = rate(section, "pushes_per_project", times, None);
     let bytes_per_robot = rate(section, "bytes_per_robot", Measure::Bytes, None);
     let bytes_per_project = rate(section, "bytes_per_project", Measure::Bytes, None);
-    let uploads_per_address = uploads(section, "uploads_per_address", 128);
-    let uploads_per_project = uploads(section, "uploads_per_project", 512);
+    let under_way_per_robot = at_once(section, "requests_under_way_per_robot", 0);
+    let under_way_per_project = at_once(section, "requests_under_way_per_project", 1024);
+    let uploads_per_address = at_once(section, "uploads_per_address", 128);
+    let uploads_per_project = at_once(section, "uploads_per_project", 512);
     let logins = Logins {
         per_address: rate(section, "login_failures_per_address", times, Some("100/10min")),
         per_account: rate(section, "login_failures_per_account", times, Some("10/10min")),
@@ -72,6 +78,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Rates> {
         pushes_per_project,
         bytes_per_robot,
         bytes_per_project,
+        under_way_per_robot: under_way_per_robot?,
+        under_way_per_project: under_way_per_project?,
         uploads_per_address: uploads_per_address?,
         uploads_per_project: uploads_per_project?,
         logins,
@@ -93,7 +101,7 @@ fn rate(section: &mut Section<'_>, key: &'static str, measure: Measure, default:
 }
 
 /// A number; 0 is no limit.
-fn uploads(section: &mut Section<'_>, key: &'static str, default: u64) -> Option<Option<u32>> {
+fn at_once(section: &mut Section<'_>, key: &'static str, default: u64) -> Option<Option<u32>> {
     let number: Option<u32> = section.number(key, default, 0..=1_000_000, "each holds a connection; 0 is no limit");
     number.map(|number| (number > 0).then_some(number))
 }
