@@ -6,6 +6,7 @@ mod commands;
 mod logins;
 mod pulls;
 mod shared;
+mod slow;
 mod uploads;
 
 use portcullis_tests::gateway::{Gateway, metric};
