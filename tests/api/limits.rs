@@ -6,6 +6,7 @@ mod commands;
 mod logins;
 mod pulls;
 mod shared;
+mod slow;
 mod under_way;
 mod uploads;
 

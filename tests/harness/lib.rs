@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod guest;
 pub mod http;
 pub mod image;
+pub mod lag;
 pub mod ledger;
 pub mod machine;
 pub mod mint;

@@ -57,7 +57,7 @@ impl Redis {
         }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("redis.sock")
     }
 

@@ -49,7 +49,8 @@ pub struct CachedStore {
     polled: AtomicU64,
     projects: Cache<Box<str>, Tagged<Option<Arc<Project>>>>,
     robots: Cache<RobotId, Tagged<Option<Arc<Robot>>>>,
-    robot_names: Cache<FullName, Tagged<Option<RobotId>>>,
+    /// Of those that there are: what nobody is called is not remembered.
+    robot_names: Cache<FullName, Tagged<RobotId>>,
     keys: Mutex<Option<Tagged<Arc<[StoredKey]>>>>,
     maintenance: Mutex<Option<Tagged<Option<Timestamp>>>>,
     links: Cache<Link, Remembered>,
@@ -212,24 +213,31 @@ impl CachedStore {
         Ok(robot)
     }
 
-    /// A robot of a living project by the project's name and its own.
-    pub async fn robot_named(&self, project: &str, name: &str) -> Result<Option<Arc<Robot>>> {
+    /// A robot of a living project by the project's name and its own: the one that is remembered where that `suffices`, else as the
+    /// store has it now. Whoever is told no has been looked up there every time: neither how often a name was tried nor whether it
+    /// is anybody's can be told by how long that took.
+    pub async fn robot_named(
+        &self,
+        project: &str,
+        name: &str,
+        suffices: impl Fn(Option<&Robot>) -> bool,
+    ) -> Result<Option<Arc<Robot>>> {
         if project.len() > MAX_NAME_BYTES || name.len() > MAX_NAME_BYTES {
             return Ok(None);
         }
         let known = self.known();
-        match recall(&self.robot_names, &NameRef(project, name), known) {
-            Some(Some(id)) => return self.robot(&id).await,
-            Some(None) => return Ok(None),
-            None => {}
+        let id = recall(&self.robot_names, &NameRef(project, name), known);
+        let remembered = id.and_then(|id| recall(&self.robots, &id, known)).flatten();
+        if suffices(remembered.as_deref()) {
+            return Ok(remembered);
         }
         let key: FullName = (project.into(), name.into());
         let asked = key.clone();
         let robot = self.run(|store| async move { store.robot_named(&asked.0, &asked.1).await }).await?.map(Arc::new);
         if let Some(robot) = &robot {
             remember(&self.robots, robot.id.clone(), known, &Some(Arc::clone(robot)));
+            remember(&self.robot_names, key, known, &robot.id);
         }
-        remember(&self.robot_names, key, known, &robot.as_ref().map(|robot| robot.id.clone()));
         Ok(robot)
     }
 

@@ -18,6 +18,8 @@ fn a_secret_of_the_wrong_form_is_refused_without_a_look_at_the_store() {
         http.get(path).with(&Credentials::Basic(name.to_owned(), secret.to_owned())).send()
     };
     let sound = Secret::generate(&|bytes: &mut [u8]| bytes.fill(7)).expose().to_owned();
+    let right = &house.acme.pull;
+    ask("/v2/", &right.username, &right.token).expect(200);
     database.kill();
     let (start, end) = sound.split_at(sound.len() - 1);
     let other_end = if end == "0" { "1" } else { "0" };
@@ -30,5 +32,7 @@ fn a_secret_of_the_wrong_form_is_refused_without_a_look_at_the_store() {
         }
         // What could be somebody's has to be looked up, and there is nowhere to look.
         ask(path, &format!("acme+sound-{door}"), &sound).refused(503, "UNAVAILABLE");
+        // Nor is a name known by being refused from memory.
+        ask(path, &right.username, &sound).refused(503, "UNAVAILABLE");
     }
 }

@@ -14,6 +14,8 @@ const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 
 /// How soon there may be a place for one more at once, in seconds: nobody knows.
 const PLACE_WAIT_S: u64 = 2;
+/// The largest integer of structured fields (RFC 9651): a field with a larger one is ignored as a whole.
+const MOST_TOLD: u64 = 999_999_999_999_999;
 
 /// What a client is told that is over a limit.
 #[derive(Debug)]
@@ -139,7 +141,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
 /// The draft's parameters: quota, window, and the unit where it is not requests.
 fn parameters(rate: &Rate, bytes: bool) -> String {
     let unit = if bytes { ";qu=\"content-bytes\"" } else { "" };
-    format!("q={};w={}{unit}", rate.amount(), rate.per_s())
+    format!("q={};w={}{unit}", rate.amount().min(MOST_TOLD), rate.per_s())
 }
 
 /// The same for how many there may be at once.
@@ -195,4 +197,30 @@ fn is_bytes(name: Name) -> bool {
 
 fn is_guests(name: Name) -> bool {
     name.as_str().starts_with("guest-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_tenancy::limit::Measure;
+
+    #[test]
+    fn what_is_told_are_structured_fields_whatever_the_limit() {
+        for (measure, limit, told) in [
+            (Measure::Times, "100/6h", "q=100;w=21600"),
+            (Measure::Bytes, "1MiB/d", "q=1048576;w=86400;qu=\"content-bytes\""),
+            // More than an integer of theirs may be.
+            (Measure::Bytes, "1024TiB/31d", "q=999999999999999;w=2678400;qu=\"content-bytes\""),
+        ] {
+            let rate = Rate::parse(measure, limit).unwrap();
+            assert_eq!(parameters(&rate, rate.has_debt()), told);
+        }
+        let mut headers = HeaderMap::new();
+        nothing_left(&mut headers, "pulls-per-project", "q=100;w=21600", 216);
+        let field = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap();
+        assert_eq!(field(POLICY), "\"pulls-per-project\";q=100;w=21600");
+        assert_eq!(field(STATE), "\"pulls-per-project\";r=0;t=216");
+        // Not earlier than the effective window's end.
+        assert_eq!(field(header::RETRY_AFTER), "216");
+    }
 }

@@ -145,7 +145,8 @@ pub async fn identify(visit: &Visit, operation: &Operation, now: Timestamp) -> R
 /// What every failed login is told, whatever failed.
 pub const WRONG_CREDENTIALS: &str = "user name or token is wrong, disabled, expired, or not allowed from this address; ask your project's admin for a robot";
 
-/// Checks a robot's credentials. `None` is a refusal; unknown names cost the same as known ones. Whoever has failed too often
+/// Checks a robot's credentials. `None` is a refusal; unknown names cost the same as known ones, one look into the store and as
+/// many comparisons. Whoever has failed too often
 /// has to wait until he may fail again; the right secret is taken at any time.
 pub async fn login(
     app: &App,
@@ -172,7 +173,8 @@ async fn check_secret(
 ) -> Result<Option<(Arc<Robot>, Box<str>)>, Refusal> {
     let Some(candidate) = SecretHash::of_candidate(password) else { return Ok(None) };
     let Some((project, name)) = split_username(username) else { return Ok(None) };
-    let robot = app.store.robot_named(project, name).await?;
+    let is_right = |robot: Option<&Robot>| robot::check_login(robot, &candidate, peer, now).is_ok();
+    let robot = app.store.robot_named(project, name, is_right).await?;
     let secret = match robot::check_login(robot.as_deref(), &candidate, peer, now) {
         Ok((_, secret)) => secret.id.clone(),
         Err(refusal) => {

@@ -44,6 +44,11 @@ impl House {
         self.store.add_blob(&blob, Charge::Anyway).await.unwrap();
     }
 
+    /// A robot by name, of which anything that is remembered suffices.
+    async fn named(&self, project: &str, name: &str) -> Result<Option<Arc<Robot>>> {
+        self.cached.robot_named(project, name, |robot| robot.is_some()).await
+    }
+
     async fn public(&self) -> bool {
         self.cached.project("acme").await.unwrap().unwrap().public
     }
@@ -120,7 +125,7 @@ async fn nothing_that_is_remembered_counts_while_the_generation_is_stale() {
     house.store.close().await;
     house.cached.project("acme").await.unwrap_err();
     house.cached.robot(&RobotId("acme-ci".into())).await.err().unwrap();
-    house.cached.robot_named("acme", "ci").await.err().unwrap();
+    house.named("acme", "ci").await.err().unwrap();
     house.cached.keys().await.err().unwrap();
     house.cached.has_link(&project, &repository, &digest).await.unwrap_err();
     house.cached.refresh().await.unwrap_err();
@@ -152,15 +157,14 @@ async fn a_no_is_remembered_until_the_generation_changes() {
     let house = House::new(FRESH).await;
     house.cached.refresh().await.unwrap();
     assert!(house.cached.project("globex").await.unwrap().is_none());
-    assert!(house.cached.robot_named("globex", "ci").await.unwrap().is_none());
+    assert!(house.named("globex", "ci").await.unwrap().is_none());
     assert!(house.cached.robot(&RobotId("globex-ci".into())).await.unwrap().is_none());
     house.store.add_project(&project("globex")).await.unwrap();
     house.store.add_robot(&robot("globex", "ci")).await.unwrap();
     assert!(house.cached.project("globex").await.unwrap().is_none());
-    assert!(house.cached.robot_named("globex", "ci").await.unwrap().is_none());
     house.cached.refresh().await.unwrap();
     assert!(house.cached.project("globex").await.unwrap().is_some());
-    assert!(house.cached.robot_named("globex", "ci").await.unwrap().is_some());
+    assert!(house.named("globex", "ci").await.unwrap().is_some());
     assert!(house.cached.robot(&RobotId("globex-ci".into())).await.unwrap().is_some());
 }
 
@@ -169,12 +173,12 @@ async fn a_deleted_project_and_its_robots_are_gone_with_the_next_generation() {
     let house = House::new(FRESH).await;
     house.cached.refresh().await.unwrap();
     let id = RobotId("acme-ci".into());
-    assert!(house.cached.robot_named("acme", "ci").await.unwrap().is_some());
+    assert!(house.named("acme", "ci").await.unwrap().is_some());
     assert!(house.cached.robot(&id).await.unwrap().is_some());
     house.store.delete_project(&ProjectId("acme".into()), Timestamp::UNIX_EPOCH).await.unwrap();
     house.cached.refresh().await.unwrap();
     assert!(house.cached.project("acme").await.unwrap().is_none());
-    assert!(house.cached.robot_named("acme", "ci").await.unwrap().is_none());
+    assert!(house.named("acme", "ci").await.unwrap().is_none());
     assert!(house.cached.robot(&id).await.unwrap().is_none());
 }
 
@@ -182,11 +186,44 @@ async fn a_deleted_project_and_its_robots_are_gone_with_the_next_generation() {
 async fn a_robot_found_by_name_is_found_by_id_without_the_store() {
     let house = House::new(FRESH).await;
     house.cached.refresh().await.unwrap();
-    let by_name = house.cached.robot_named("acme", "ci").await.unwrap().unwrap();
+    let by_name = house.named("acme", "ci").await.unwrap().unwrap();
     house.store.close().await;
     let by_id = house.cached.robot(&by_name.id).await.unwrap().unwrap();
     assert!(Arc::ptr_eq(&by_name, &by_id));
-    assert!(Arc::ptr_eq(&by_name, &house.cached.robot_named("acme", "ci").await.unwrap().unwrap()));
+    assert!(Arc::ptr_eq(&by_name, &house.named("acme", "ci").await.unwrap().unwrap()));
+}
+
+#[tokio::test]
+async fn whoever_is_refused_has_been_looked_up_in_the_store_once_whatever_the_name() {
+    let house = House::new(FRESH).await;
+    house.cached.refresh().await.unwrap();
+    let calls = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&calls);
+    house.cached.observe(Box::new(move || {
+        let calls = Arc::clone(&counting);
+        Box::new(move |_| {
+            calls.fetch_add(1, Ordering::Relaxed);
+        })
+    }));
+    // What suffices is what a login's secret says of the robot: asked once of what is remembered, be that nothing.
+    for (project, name, right, expected) in [
+        ("acme", "ci", false, [1, 1, 1]),
+        ("acme", "nobody", false, [1, 1, 1]),
+        ("nowhere", "ci", false, [1, 1, 1]),
+        // Only the right secret is answered from memory.
+        ("acme", "ci", true, [0, 0, 0]),
+    ] {
+        for (round, expected) in expected.into_iter().enumerate() {
+            let (before, looks) = (calls.load(Ordering::Relaxed), AtomicU64::new(0));
+            let suffices = |robot: Option<&Robot>| {
+                looks.fetch_add(1, Ordering::Relaxed);
+                right && robot.is_some()
+            };
+            house.cached.robot_named(project, name, suffices).await.unwrap();
+            let asked = calls.load(Ordering::Relaxed) - before;
+            assert_eq!((asked, looks.into_inner()), (expected, 1), "{project}+{name}, round {round}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -195,8 +232,8 @@ async fn names_that_are_too_long_never_reach_the_store() {
     house.store.close().await;
     let long = "a".repeat(256);
     assert!(house.cached.project(&long).await.unwrap().is_none());
-    assert!(house.cached.robot_named(&long, "ci").await.unwrap().is_none());
-    assert!(house.cached.robot_named("acme", &long).await.unwrap().is_none());
+    assert!(house.named(&long, "ci").await.unwrap().is_none());
+    assert!(house.named("acme", &long).await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -138,6 +138,7 @@ fn a_share_is_an_equal_part_and_never_nothing() {
     assert_eq!(times("100/6h").share(4), times("25/6h"));
     assert_eq!(times("2/h").share(4), times("1/h"));
     assert_eq!(times("2/h").share(0), times("2/h"));
+    assert_eq!(times("2/h").times(10), times("20/h"));
 }
 
 #[test]

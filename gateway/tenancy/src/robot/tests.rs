@@ -1,4 +1,5 @@
 use super::*;
+use crate::credential::COMPARED;
 use crate::memory::{MemoryStore, at, counting, living, ready};
 use std::time::Duration;
 
@@ -61,6 +62,24 @@ fn an_unknown_robot_is_refused_like_a_wrong_secret() {
     // Not even the hash that stands in for missing secrets opens anything.
     assert_eq!(check_login(None, &SecretHash([0; 32]), ANYWHERE, at(1)).unwrap_err(), RobotRefusal::Secret);
     assert_eq!(robot.check_login(&SecretHash([0; 32]), ANYWHERE, at(1)).unwrap_err(), RobotRefusal::Secret);
+}
+
+#[test]
+fn a_refused_login_has_compared_as_often_whoever_the_name_is() {
+    let (_, robot, secret) = made(new_robot("ci"));
+    let mut rotated = robot.clone();
+    rotated.secrets.extend(robot.secrets.clone());
+    let bare = Robot { secrets: Vec::new(), ..robot.clone() };
+    let wrong = Secret::generate(&|bytes: &mut [u8]| bytes.fill(255)).hash();
+    let compared = |robot: Option<&Robot>, candidate: &SecretHash| {
+        let before = COMPARED.get();
+        let _ = check_login(robot, candidate, ANYWHERE, at(1));
+        COMPARED.get() - before
+    };
+    for known in [&robot, &rotated, &bare] {
+        assert_eq!(compared(Some(known), &wrong), compared(None, &wrong));
+        assert_eq!(compared(Some(known), &secret.hash()), MAX_SECRETS);
+    }
 }
 
 #[test]
