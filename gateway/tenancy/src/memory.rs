@@ -394,7 +394,7 @@ impl Store for MemoryStore {
     async fn add_records(&self, _: &[Entry]) -> Result<()> {
         unasked("add_records")
     }
-    async fn waiting_records(&self, _: &str, _: u32) -> Result<Vec<Entry>> {
+    async fn waiting_records(&self, _: Option<&str>, _: u32) -> Result<Vec<Entry>> {
         unasked("waiting_records")
     }
     async fn waiting_nodes(&self, _: Timestamp) -> Result<Vec<Box<str>>> {
