@@ -61,7 +61,7 @@ fn a_clients_whole_session_leaves_no_secret_behind_and_one_that_is_planted_is_fo
         }
         let told = world.told();
         let names: Vec<&str> = told.iter().map(|(what, _)| *what).collect();
-        assert_eq!(names, ["the log", "the metrics", "the traces"]);
+        assert_eq!(names, ["the log", "the metrics", "the audit records", "the traces"]);
         assert!(told.iter().all(|(_, text)| text.len() > 1000), "{names:?}");
         assert_eq!(world.secrets(), Vec::<String>::new());
 

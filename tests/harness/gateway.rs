@@ -82,6 +82,11 @@ impl Gateway {
         self.directory.path().join("data")
     }
 
+    /// Where its audit export goes, if it has one.
+    pub fn export_file(&self) -> PathBuf {
+        self.directory.path().join("audit.jsonl")
+    }
+
     /// Where its rules and records are: `sqlite://…` or `postgres://…`.
     pub fn store_url(&self) -> String {
         let configured = lookup(&self.document, "store.url").and_then(Item::as_str).map(str::to_owned);

@@ -224,3 +224,27 @@ fn two_nodes_on_one_store_know_the_same_robots() {
     let token = first.token(&acme.pull.credentials(), &[]);
     second.http().get("/v2/").with(&token).send().expect(200);
 }
+
+#[test]
+fn a_secret_in_the_audit_trail_or_its_export_is_found_on_either_store() {
+    let builders =
+        [Gateway::before("http://127.0.0.1:1"), Gateway::before("http://127.0.0.1:1").postgres(&Postgres::shared())];
+    for builder in builders {
+        let mut gateway = builder.exporting().stopped();
+        gateway.may_tell_secrets();
+        let secret = gateway.persona_unasked("acme").push.token;
+        let found = || -> Vec<&str> {
+            let told = gateway.told();
+            told.iter()
+                .filter(|(what, text)| !gateway.secrets_in(what, text).is_empty())
+                .map(|(what, _)| *what)
+                .collect()
+        };
+        assert_eq!(found(), Vec::<&str>::new());
+        gateway.sql(&format!("UPDATE audit SET reason = '{secret}' WHERE kind = 'robot-create';"));
+        assert_eq!(found(), ["the audit records"]);
+        let line = gateway.cli(&["audit", "search", "--kind", "robot-create", "--json"]).json()[0].to_string();
+        std::fs::write(gateway.export_file(), line).expect("the test's own directory");
+        assert_eq!(found(), ["the audit records", "the audit export"]);
+    }
+}

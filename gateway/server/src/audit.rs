@@ -27,8 +27,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long readiness remembers that something was lost.
-const REMEMBER_LOSS: Duration = Duration::from_secs(600);
+/// How long readiness remembers that something was lost, or changed before it had its place.
+const REMEMBER: Duration = Duration::from_secs(600);
 
 /// The trail of this node.
 pub struct Audit {
@@ -42,6 +42,7 @@ pub struct Audit {
     past_soft: Mutex<HashSet<ProjectId>>,
     is_failing: AtomicBool,
     lost_at: Mutex<Option<Instant>>,
+    changed_at: Mutex<Option<Instant>>,
     keeper: tokio::sync::Mutex<Keeper>,
 }
 
@@ -59,6 +60,7 @@ impl Audit {
             past_soft: Mutex::default(),
             is_failing: AtomicBool::new(false),
             lost_at: Mutex::default(),
+            changed_at: Mutex::default(),
             keeper: tokio::sync::Mutex::new(keeper),
         }))
     }
@@ -102,8 +104,8 @@ impl Audit {
 
     /// Whether all that should be written down is, as far as this node knows.
     pub fn is_whole(&self) -> bool {
-        let lost = locked(&self.lost_at).is_some_and(|at| at.elapsed() < REMEMBER_LOSS);
-        !lost && !self.is_failing.load(Ordering::Relaxed)
+        let is_recent = |at: &Mutex<Option<Instant>>| locked(at).is_some_and(|at| at.elapsed() < REMEMBER);
+        !is_recent(&self.lost_at) && !is_recent(&self.changed_at) && !self.is_failing.load(Ordering::Relaxed)
     }
 
     /// Brings what is only told when it is asked for among the metrics up to date.
@@ -113,11 +115,23 @@ impl Audit {
 
     fn lost(&self, records: u64) {
         let mut lost_at = locked(&self.lost_at);
-        if lost_at.is_none_or(|at| at.elapsed() > REMEMBER_LOSS) {
+        if lost_at.is_none_or(|at| at.elapsed() > REMEMBER) {
             tracing::error!("audit records are lost: too many wait to be written (audit.queue_records)");
         }
         *lost_at = Some(Instant::now());
         self.metrics.lost(records);
+    }
+
+    /// Records were changed while they waited, or put in: they have got their places, and nobody vouches for them.
+    fn changed(&self, records: u64) {
+        if records > 0 {
+            tracing::error!(
+                records,
+                "audit records were changed before they had their places; `portcullis audit verify` names the first"
+            );
+            *locked(&self.changed_at) = Some(Instant::now());
+            self.metrics.changed(records);
+        }
     }
 
     /// Says when it begins to fail, and when it is over.

@@ -1,27 +1,45 @@
 //! The audit trail: records that wait, records in their places, and how far each node's chain has got. A record that goes with
 //! a change is a part of its transaction; chaining is another, under the chain's own row, so that no push waits for it.
 
-use crate::row;
+mod cells;
+
 use crate::sql::{Query, SqlStore, bounded, failure};
+use cells::{Cells, Column, rows};
 use portcullis_tenancy::audit::{Checkpoint, Entry, Head, Link, Record, Search};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{StoreError, Timestamp};
-use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
 use std::fmt::Write as _;
 
 /// Records whose places one statement gives, at three values each.
 const CHUNK: usize = 100;
 
-macro_rules! entries {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, node, sequence, at, kind, actor, address, project, repository, reference, digest, outcome, reason, request_id, \
-             times, mac FROM audit ",
-            $rest
-        )
-    };
-}
+/// A record's columns.
+const ENTRY: [Column; 16] = [
+    ("id", "id"),
+    ("node", "node"),
+    ("sequence", "sequence"),
+    ("at", "at"),
+    ("kind", "kind"),
+    ("actor", "actor"),
+    ("address", "address"),
+    ("project", "project"),
+    ("repository", "repository"),
+    ("reference", "reference"),
+    ("digest", "digest"),
+    ("outcome", "outcome"),
+    ("reason", "reason"),
+    ("request_id", "request_id"),
+    ("times", "times"),
+    ("mac", "mac"),
+];
+const NODE: [Column; 1] = [("node", "node")];
+const HEAD: [Column; 5] = [("node", "node"), ("count", "count"), ("link", "link"), ("seal", "seal"), ("base", "base")];
+/// The highest place that is taken in a chain.
+const HIGHEST: Column =
+    ("(SELECT max(sequence) FROM audit WHERE audit.node = audit_chain.node AND audit.sequence IS NOT NULL)", "highest");
+/// Longest that a clock is ahead: a record of later has no time of its own any more.
+const AHEAD: i64 = 86_400_000;
 
 const INSERT: &str = "INSERT INTO audit (id, node, sequence, at, kind, actor, address, project, repository, reference, digest, outcome, reason, \
      request_id, times, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
@@ -65,37 +83,47 @@ pub(crate) async fn add(store: &SqlStore, entries: &[Entry]) -> Result<()> {
     write.commit().await
 }
 
-pub(crate) async fn waiting(store: &SqlStore, node: &str, limit: u32) -> Result<Vec<Entry>> {
-    let find = query(entries!("WHERE node = $1 AND sequence IS NULL ORDER BY at, id LIMIT $2"));
-    store.all(find.bind(node).bind(i64::from(limit)), read).await
+pub(crate) async fn waiting(store: &SqlStore, node: Option<&str>, limit: u32) -> Result<Vec<Entry>> {
+    let which = if node.is_some() { "node = $2 AND " } else { "" };
+    let rest = format!("FROM audit WHERE {which}sequence IS NULL ORDER BY audit.at, audit.id LIMIT $1");
+    let bind = |find: Query<'static>| {
+        let find = find.bind(i64::from(limit));
+        if let Some(node) = node { find.bind(node.to_owned()) } else { find }
+    };
+    rows(store, &ENTRY, &rest, bind, read).await
 }
 
 pub(crate) async fn waiting_nodes(store: &SqlStore, before: Timestamp) -> Result<Vec<Box<str>>> {
-    let find = query(bounded!("SELECT DISTINCT node FROM audit WHERE sequence IS NULL AND at < $1 ORDER BY node"));
-    store.all(find.bind(before.as_millisecond()), |row| row::boxed(row, "node")).await
+    let before = before.as_millisecond();
+    let rest =
+        bounded!("FROM (SELECT DISTINCT node FROM audit WHERE sequence IS NULL AND (at < $1 OR at > $2)) AS waiting");
+    let bind = |find: Query<'static>| find.bind(before).bind(before.saturating_add(AHEAD));
+    rows(store, &NODE, rest, bind, |cells| cells.text("node")).await
 }
 
 pub(crate) async fn head(store: &SqlStore, node: &str) -> Result<Option<Head>> {
-    let find = query("SELECT node, count, link, seal, base FROM audit_chain WHERE node = $1");
-    store.optional(find.bind(node), read_head).await
+    let bind = |find: Query<'static>| find.bind(node.to_owned());
+    Ok(rows(store, &HEAD, "FROM audit_chain WHERE node = $1", bind, read_head).await?.pop())
 }
 
 pub(crate) async fn heads(store: &SqlStore) -> Result<Vec<(Head, u64)>> {
-    let find = query(bounded!(
-        "SELECT node, count, link, seal, base, \
-         (SELECT max(sequence) FROM audit WHERE audit.node = audit_chain.node AND audit.sequence IS NOT NULL) AS highest \
-         FROM audit_chain ORDER BY node"
-    ));
-    let read = |row: &AnyRow| Ok((read_head(row)?, row::optional_size(row, "highest")?.unwrap_or_default()));
-    store.all(find, read).await
+    let columns: Vec<Column> = HEAD.into_iter().chain([HIGHEST]).collect();
+    // What is no number is behind all of them.
+    let highest = |cells: &Cells<'_>| cells.place("highest").unwrap_or(if cells.is_spoiled() { u64::MAX } else { 0 });
+    let read = |cells: &Cells<'_>| (read_head(cells), highest(cells));
+    rows(store, &columns, bounded!("FROM audit_chain ORDER BY audit_chain.node"), |find| find, read).await
 }
 
+/// From one node to the next, as many looks as there are nodes: records are many.
 pub(crate) async fn headless(store: &SqlStore) -> Result<Vec<Box<str>>> {
-    let find = query(bounded!(
-        "SELECT DISTINCT node FROM audit WHERE sequence IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM audit_chain WHERE audit_chain.node = audit.node) ORDER BY node"
-    ));
-    store.all(find, |row| row::boxed(row, "node")).await
+    let rest = bounded!(
+        "FROM (WITH RECURSIVE named (node) AS (SELECT min(node) FROM audit WHERE sequence IS NOT NULL UNION ALL \
+         SELECT (SELECT min(node) FROM audit WHERE sequence IS NOT NULL AND audit.node > named.node) FROM named WHERE named.node IS NOT NULL) \
+         SELECT node FROM named WHERE node IS NOT NULL \
+         UNION ALL SELECT NULL WHERE EXISTS (SELECT 1 FROM audit WHERE node IS NULL AND sequence IS NOT NULL)) AS chained \
+         WHERE NOT EXISTS (SELECT 1 FROM audit_chain WHERE audit_chain.node = chained.node)"
+    );
+    rows(store, &NODE, rest, |find| find, |cells| cells.text("node")).await
 }
 
 /// The chain's row comes first: whoever chains at the same time waits for it, and then finds that the head is another.
@@ -146,9 +174,12 @@ fn places(entries: &[Entry]) -> Result<Query<'static>> {
     Ok(update)
 }
 
+/// What stands before the first place was put there, and comes first.
 pub(crate) async fn chained(store: &SqlStore, node: &str, after: u64, limit: u32) -> Result<Vec<Entry>> {
-    let find = query(entries!("WHERE node = $1 AND sequence > $2 AND sequence IS NOT NULL ORDER BY sequence LIMIT $3"));
-    store.all(find.bind(node).bind(number(after)?).bind(i64::from(limit)), read).await
+    let after = if after == 0 { i64::MIN } else { number(after)? };
+    let rest = "FROM audit WHERE node = $1 AND sequence > $2 AND sequence IS NOT NULL ORDER BY audit.sequence LIMIT $3";
+    let bind = |find: Query<'static>| find.bind(node.to_owned()).bind(after).bind(i64::from(limit));
+    rows(store, &ENTRY, rest, bind, read).await
 }
 
 pub(crate) async fn search(store: &SqlStore, search: &Search) -> Result<Vec<Entry>> {
@@ -159,23 +190,26 @@ pub(crate) async fn search(store: &SqlStore, search: &Search) -> Result<Vec<Entr
         ("address =", &search.address),
     ];
     let times = [("at >=", search.since), ("at <", search.until)];
-    let mut sql = String::from(entries!("WHERE times > 0"));
+    let mut rest = String::from("FROM audit WHERE 1 = 1");
     let mut given = 0_usize;
     let mut condition = |text: &str| {
         given = given.saturating_add(1);
-        let _ = write!(sql, " AND {text} ${given}");
+        let _ = write!(rest, " AND {text} ${given}");
     };
     texts.iter().filter(|(_, value)| value.is_some()).for_each(|(text, _)| condition(text));
     times.iter().filter(|(_, value)| value.is_some()).for_each(|(text, _)| condition(text));
-    let _ = write!(sql, " ORDER BY at DESC, id DESC LIMIT ${}", given.saturating_add(1));
-    let mut find = query(AssertSqlSafe(sql)).persistent(false);
-    for text in texts.iter().filter_map(|(_, value)| value.as_deref()) {
-        find = find.bind(text);
-    }
-    for time in times.iter().filter_map(|(_, value)| *value) {
-        find = find.bind(time.as_millisecond());
-    }
-    store.all(find.bind(i64::from(search.limit)), read).await
+    let _ = write!(rest, " ORDER BY audit.at DESC, audit.id DESC LIMIT ${}", given.saturating_add(1));
+    let bind = |mut find: Query<'static>| {
+        find = find.persistent(false);
+        for text in texts.iter().filter_map(|(_, value)| value.as_ref()) {
+            find = find.bind(text.clone());
+        }
+        for time in times.iter().filter_map(|(_, value)| *value) {
+            find = find.bind(time.as_millisecond());
+        }
+        find.bind(i64::from(search.limit))
+    };
+    rows(store, &ENTRY, &rest, bind, read).await
 }
 
 pub(crate) async fn set_base(store: &SqlStore, former: Option<&Checkpoint>, base: &Checkpoint) -> Result<()> {
@@ -190,7 +224,8 @@ pub(crate) async fn set_base(store: &SqlStore, former: Option<&Checkpoint>, base
 
 pub(crate) async fn forget(store: &SqlStore, node: &str, up_to: u64, limit: u32) -> Result<u64> {
     let forget = query(
-        "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE node = $1 AND sequence <= $2 AND sequence IS NOT NULL LIMIT $3)",
+        "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE node = $1 AND sequence <= $2 AND sequence IS NOT NULL \
+         ORDER BY sequence LIMIT $3)",
     );
     store.execute(forget.bind(node).bind(number(up_to)?).bind(i64::from(limit))).await
 }
@@ -199,34 +234,49 @@ fn number(value: u64) -> Result<i64> {
     i64::try_from(value).map_err(failure)
 }
 
-fn read_head(row: &AnyRow) -> Result<Head> {
-    let base = row::optional_text(row, "base")?;
-    Ok(Head {
-        node: row::boxed(row, "node")?,
-        count: row::size(row, "count")?,
-        link: row::parse(row, "link", Link::parse)?,
-        seal: row::boxed(row, "seal")?,
-        base: base.map(|line| row::parsed("base", line.as_str(), Checkpoint::parse)).transpose()?,
-    })
+/// A head of which something cannot be read is none that anybody sealed.
+fn read_head(cells: &Cells<'_>) -> Head {
+    let (node, count, link) = (cells.text("node"), cells.size("count").unwrap_or_default(), cells.text("link"));
+    let link = cells.parsed(&link, Link::parse, Link([0; 32]));
+    let seal = cells.text("seal");
+    let is_spoiled = cells.is_spoiled();
+    let base = cells.optional("base").map(|line| {
+        let unreadable = Checkpoint {
+            node: Box::default(),
+            count: 0,
+            link: Link([0; 32]),
+            at: Timestamp::MIN,
+            is_base: false,
+            key: Box::default(),
+            signature: Box::default(),
+        };
+        cells.parsed(&line, Checkpoint::parse, unreadable)
+    });
+    if is_spoiled {
+        Head { node, count: 0, link, seal: Box::default(), base: None }
+    } else {
+        Head { node, count, link, seal, base }
+    }
 }
 
-fn read(row: &AnyRow) -> Result<Entry> {
-    let optional = |column| Ok::<_, StoreError>(row::optional_text(row, column)?.map(String::into_boxed_str));
+/// A record of which something cannot be read has no seal: it is not what was written down.
+fn read(cells: &Cells<'_>) -> Entry {
     let record = Record {
-        id: row::boxed(row, "id")?,
-        node: row::boxed(row, "node")?,
-        at: row::time(row, "at")?,
-        kind: row::boxed(row, "kind")?,
-        actor: row::boxed(row, "actor")?,
-        address: optional("address")?,
-        project: optional("project")?,
-        repository: optional("repository")?,
-        reference: optional("reference")?,
-        digest: optional("digest")?,
-        outcome: row::boxed(row, "outcome")?,
-        reason: optional("reason")?,
-        request_id: optional("request_id")?,
-        times: row::size(row, "times")?,
+        id: cells.text("id"),
+        node: cells.text("node"),
+        at: cells.time("at"),
+        kind: cells.text("kind"),
+        actor: cells.text("actor"),
+        address: cells.optional("address"),
+        project: cells.optional("project"),
+        repository: cells.optional("repository"),
+        reference: cells.optional("reference"),
+        digest: cells.optional("digest"),
+        outcome: cells.text("outcome"),
+        reason: cells.optional("reason"),
+        request_id: cells.optional("request_id"),
+        times: cells.size("times").unwrap_or_default(),
     };
-    Ok(Entry { sequence: row::optional_size(row, "sequence")?, record, mac: row::boxed(row, "mac")? })
+    let (sequence, mac) = (cells.place("sequence"), cells.text("mac"));
+    Entry { sequence, record, mac: if cells.is_spoiled() { Box::default() } else { mac } }
 }

@@ -131,9 +131,13 @@ impl SqlStore {
         self.pool.close().await;
     }
 
+    pub(crate) fn is_sqlite(&self) -> bool {
+        matches!(self.queues, Queues::One(_))
+    }
+
     /// PostgreSQL's clock, with which all nodes on it can compare theirs; none for SQLite, whose clock is this machine's.
     pub async fn clock(&self) -> Result<Option<Timestamp>> {
-        if let Queues::One(_) = self.queues {
+        if self.is_sqlite() {
             return Ok(None);
         }
         let query = sqlx::query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now");
@@ -384,7 +388,9 @@ pub(crate) fn failure(error: impl Into<Box<dyn std::error::Error + Send + Sync>>
 pub(crate) fn failed(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::Database(database) if database.kind() == ErrorKind::ForeignKeyViolation => StoreError::Missing,
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => StoreError::Unreadable(error.to_string()),
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
+            StoreError::Unreadable(error.to_string())
+        }
         _ => failure(error),
     }
 }

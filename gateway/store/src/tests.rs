@@ -1,5 +1,6 @@
 //! Both databases under the suite, and what each of them has of its own.
 
+mod audit;
 mod postgres;
 
 use crate::suite::{self, Nodes};

@@ -8,7 +8,7 @@ mod line;
 mod tests;
 mod verify;
 
-pub use advance::{AdvanceError, advance, forget};
+pub use advance::{AdvanceError, Step, advance, forget};
 pub use chain::{AuditKeys, Head, Link, Witness};
 pub use checkpoint::{Checkpoint, NoCheckpoint};
 pub use line::{Line, NoLine};

@@ -314,9 +314,10 @@ pub trait Store: Send + Sync {
     fn audited(&self, entry: Entry) -> Arc<dyn Store>;
     /// Writes records down that belong to no change. One that is there already is no error.
     async fn add_records(&self, entries: &[Entry]) -> Result<()>;
-    /// Records of a node that have no place in its chain yet, the oldest first.
-    async fn waiting_records(&self, node: &str, limit: u32) -> Result<Vec<Entry>>;
-    /// Nodes at which a record has waited since before that time.
+    /// Records of a node, or of all, that have no place in its chain yet, the oldest first. A record of which something cannot be
+    /// read, here and in all that follows, comes with what can, and without its seal; such a head comes without its own.
+    async fn waiting_records(&self, node: Option<&str>, limit: u32) -> Result<Vec<Entry>>;
+    /// Nodes at which a record has waited since before that time, or whose time is none.
     async fn waiting_nodes(&self, before: Timestamp) -> Result<Vec<Box<str>>>;
     /// How far a node's chain has got; none where it has not begun.
     async fn audit_head(&self, node: &str) -> Result<Option<Head>>;
@@ -327,7 +328,7 @@ pub trait Store: Send + Sync {
     /// Gives waiting records their places, and moves the head. `Changed`, and nothing is, where the head is not the one before any
     /// more, or one of the records does not wait any more.
     async fn chain_records(&self, before: Option<&Head>, after: &Head, chained: &[Entry]) -> Result<()>;
-    /// A chain's records after a place, in order.
+    /// A chain's records after a place, in order; after none, with what was put before the first.
     async fn chained_records(&self, node: &str, after: u64, limit: u32) -> Result<Vec<Entry>>;
     /// Records that are looked for, waiting ones included, the newest first.
     async fn search_records(&self, search: &Search) -> Result<Vec<Entry>>;

@@ -19,10 +19,8 @@ fn text(path: &Path) -> &str {
 
 /// A scene that exports, with a checkpoint a second.
 fn scene() -> (Scene, PathBuf) {
-    let directory = tempfile::tempdir().expect("the directory for temporary files is writable").keep();
-    let file = directory.join("audit.jsonl");
-    let shown = text(&file).to_owned();
-    let scene = Scene::with(|builder| builder.set("audit.export_file", shown).set("audit.checkpoint_every_s", 1));
+    let scene = Scene::with(|builder| builder.exporting().set("audit.checkpoint_every_s", 1));
+    let file = scene.gateway.export_file();
     (scene, file)
 }
 
@@ -54,7 +52,6 @@ fn an_export_is_verified_by_itself_and_by_whoever_has_the_public_key() {
     std::fs::write(&changed, whole_text.replace("acme+owner", "acme+other")).expect("the test's own directory");
     broken(&scene.gateway, &["--file", text(&changed)], "of node");
     assert_eq!(offline(&changed).fails().code, Some(1));
-    std::fs::remove_dir_all(file.parent().expect("a directory")).expect("the test's own directory");
 }
 
 #[test]
@@ -71,7 +68,6 @@ fn an_export_that_is_moved_away_goes_on_in_a_new_file() {
     let pushes = |file: &Path| lines(file).iter().filter(|line| line["kind"] == "push").count();
     assert_eq!((pushes(&older), pushes(&file)), (1, 1), "each record is exported once");
     whole(&scene.gateway, &["--file", text(&older), "--file", text(&file)]);
-    std::fs::remove_dir_all(file.parent().expect("a directory")).expect("the test's own directory");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Where the trail cannot be written: pulls go on, what must not happen unwritten does not, and nobody is left in the dark.
 
-use super::{SOON, only, whole};
+use super::{SOON, broken, found, only, whole};
 use portcullis_tests::gateway::{Gateway, metric};
 use portcullis_tests::http::Credentials;
 use portcullis_tests::image::{Blob, Manifest};
@@ -44,6 +44,26 @@ fn pulls_go_on_readiness_turns_amber_and_what_waits_is_written_later() {
     assert_eq!(metric(&scene.gateway.metrics(), "portcullis_audit_lost_total", ""), 0.0);
     assert_eq!(metric(&scene.gateway.metrics(), "portcullis_audit_records_total", "kind=\"login-failure\""), 1.0);
     whole(&scene.gateway, &[]);
+    what_nobody_can_read_is_told_and_stops_nothing(&scene);
+}
+
+fn what_nobody_can_read_is_told_and_stops_nothing(scene: &Scene) {
+    assert_eq!(metric(&scene.gateway.metrics(), "portcullis_audit_whole", ""), 1.0);
+    scene.gateway.sql(
+        "INSERT INTO audit (id, node, at, kind, actor, outcome, times, mac) \
+         SELECT 'put-in', node, 9223372036854775807, 'push', 'nobody', 'done', 1, 'none' FROM audit_chain;",
+    );
+    within(SOON, || (ready(&scene.gateway)["audit"] == false).then_some(()));
+    let metrics = scene.gateway.metrics();
+    assert_eq!(metric(&metrics, "portcullis_audit_changed_total", ""), 1.0);
+    assert_eq!(metric(&metrics, "portcullis_audit_whole", ""), 0.0);
+    broken(&scene.gateway, &[], "of node").says(&["push by nobody"]);
+    scene.acme("app").push("2.0", &Manifest::image(1, 300));
+    let pushes = within(SOON, || {
+        let pushes = found(&scene.gateway, &["--kind", "push", "--robot", "acme+owner"]);
+        pushes.iter().all(|push| push["sequence"].is_u64()).then_some(pushes)
+    });
+    assert_eq!(pushes.len(), 2, "{pushes:#?}");
 }
 
 #[test]
@@ -75,7 +95,7 @@ fn what_waits_is_written_before_the_gateway_ends() {
         scene.gateway.ask_token(&wrong, &[]).expect(401);
     }
     scene.house.gateway.stop();
-    let records = super::found(&scene.gateway, &["--kind", "login-failure"]);
+    let records = found(&scene.gateway, &["--kind", "login-failure"]);
     let times: u64 = records.iter().filter_map(|record| record["times"].as_u64()).sum();
     assert_eq!(times, 20, "{records:#?}");
 }

@@ -39,6 +39,10 @@ fn what_was_changed_removed_moved_or_cut_off_is_named() {
         ("DELETE FROM audit WHERE sequence = 4; UPDATE audit_chain SET count = 3;", "head of node"),
         ("UPDATE audit_chain SET count = 3;", "the head of node"),
         ("DELETE FROM audit_chain;", "the head of node"),
+        // What cannot be read is told like anything else.
+        ("UPDATE audit SET at = 9223372036854775807 WHERE sequence = 2;", "record 2 of node"),
+        ("UPDATE audit_chain SET link = 'nonsense';", "the head of node"),
+        ("UPDATE audit_chain SET base = 'nonsense';", "what came before record 1 of node"),
     ] {
         gateway.sql(tampering);
         broken(&gateway, &[], message);

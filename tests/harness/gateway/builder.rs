@@ -33,6 +33,13 @@ impl Builder {
         self
     }
 
+    /// With an audit export beside its data: see [`Gateway::export_file`].
+    pub fn exporting(self) -> Builder {
+        let file = self.directory.path().join("audit.jsonl");
+        let file = file.to_str().expect("a path of the test's own").to_owned();
+        self.set("audit.export_file", file)
+    }
+
     /// With its store in a PostgreSQL of the test's choice.
     pub fn postgres(mut self, server: &Arc<Postgres>) -> Builder {
         set(&mut self.document, "store.url", server.database().into());

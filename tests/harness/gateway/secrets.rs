@@ -1,16 +1,32 @@
 //! What a gateway tells of itself, and that no secret is in it: looked at whenever a test lets go of one.
 
-use super::Gateway;
+use super::{Gateway, lookup};
 use crate::secrets::{Found, by_form, by_value};
 use std::path::PathBuf;
 use toml_edit::{Item, TableLike};
 
 impl Gateway {
-    /// All that it tells of itself: its log, and its metrics where it serves.
+    /// All that it tells of itself: its log, its audit trail and what it exports of it, and its metrics where it serves.
     pub fn told(&self) -> Vec<(&'static str, String)> {
-        let log = ("the log", self.log());
-        let metrics = self.process.as_ref().map(|_| ("the metrics", self.metrics()));
-        std::iter::once(log).chain(metrics).collect()
+        let mut told = vec![("the log", self.log())];
+        told.extend(self.process.as_ref().map(|_| ("the metrics", self.metrics())));
+        told.extend(self.audit_records().map(|records| ("the audit records", records)));
+        told.extend(self.exported().map(|lines| ("the audit export", lines)));
+        told
+    }
+
+    /// Its audit export, but for what is random: that could look like a token by chance.
+    fn exported(&self) -> Option<String> {
+        let file = lookup(&self.document, "audit.export_file").and_then(Item::as_str)?;
+        let text = std::fs::read(file).ok()?;
+        let plain = |line: &str| {
+            let Ok(mut line) = serde_json::from_str::<serde_json::Value>(line) else { return line.to_owned() };
+            for random in ["mac", "head", "key", "signature"] {
+                line.as_object_mut().map(|fields| fields.remove(random));
+            }
+            line.to_string()
+        };
+        Some(String::from_utf8_lossy(&text).lines().map(|line| plain(line) + "\n").collect())
     }
 
     /// The secrets in what was told: those that have the form of one, and those in files of this gateway's.
@@ -44,14 +60,15 @@ impl Gateway {
 }
 
 impl Drop for Gateway {
-    /// Whatever the test was about: no secret may stand in the log.
+    /// Whatever the test was about: no secret may stand in what it has told.
     fn drop(&mut self) {
         // Nothing is written from here on.
         self.process = None;
         if std::thread::panicking() || self.tells_secrets {
             return;
         }
-        let found = self.secrets_in("the log", &self.log());
+        let told = self.told();
+        let found: Vec<Found> = told.iter().flat_map(|(what, text)| self.secrets_in(what, text)).collect();
         assert!(found.is_empty(), "{found:#?}");
     }
 }

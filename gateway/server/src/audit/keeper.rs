@@ -2,9 +2,14 @@
 //! forgets what is old. Where one of these fails, it is tried again half a second later (what is about other nodes a minute later),
 //! and readiness tells.
 
+mod others;
+
 use super::{Audit, export, locked};
 use crate::app::App;
-use portcullis_tenancy::audit::{AdvanceError, AuditKeys, Head, Link, advance, forget};
+use crate::config;
+use others::Others;
+use portcullis_store::CachedStore;
+use portcullis_tenancy::audit::{AdvanceError, AuditKeys, Head, Link, Step, advance};
 use portcullis_tenancy::{Store, StoreError, Timestamp};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,11 +20,6 @@ use tokio::time::{MissedTickBehavior, timeout};
 const STEP: Duration = Duration::from_millis(500);
 /// Records that one write takes, and one page of the export.
 const BATCH: usize = 500;
-/// After how long another node's waiting records are this one's business: that one is gone.
-const ORPHANED: Duration = Duration::from_secs(60);
-const FORGET_EVERY: Duration = Duration::from_secs(3600);
-/// After how long it is tried again where it failed.
-const FORGET_AGAIN: Duration = Duration::from_secs(60);
 /// How long the last records may take at the end.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -28,17 +28,14 @@ pub struct Keeper {
     /// Where this node's chain ended when it was seen last: it never ends before that.
     known: Option<(u64, Link)>,
     head: Option<Head>,
+    /// Records of this node that can get no place.
+    stuck: u64,
     exported: u64,
     signed: u64,
     signed_at: Option<Instant>,
     /// A checkpoint that is not in the export yet.
     unexported: Option<String>,
-    looked_at: Option<Instant>,
-    /// Why records of nodes that are gone have no places, where that failed the last time.
-    unadopted: Option<Box<str>>,
-    forgot_at: Option<Instant>,
-    /// Why old records were not forgotten, where that failed the last time.
-    unforgotten: Option<Box<str>>,
+    others: Others,
 }
 
 /// Why the trail does not go on.
@@ -50,9 +47,25 @@ enum KeepError {
     Store(#[from] StoreError),
     #[error("{path}: {error}", path = path.display())]
     File { path: PathBuf, error: io::Error },
+    #[error(
+        "{records} records of node {node:?} wait for places that they cannot get: somebody wrote what cannot be read in their place; `portcullis audit verify` says more"
+    )]
+    Stuck { node: Box<str>, records: u64 },
+    #[error(
+        "what follows record {after} cannot be exported: its place cannot be read; `portcullis audit verify` says more"
+    )]
+    NoPlace { after: u64 },
     /// It failed before, and was not tried again yet.
     #[error("{0}")]
     Earlier(Box<str>),
+}
+
+/// What it works with.
+#[derive(Clone, Copy)]
+struct Room<'a> {
+    audit: &'a Arc<Audit>,
+    store: &'a CachedStore,
+    config: &'a config::Audit,
 }
 
 /// Runs until it is aborted.
@@ -61,13 +74,13 @@ pub async fn run(app: Arc<App>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        step(&app, false).await;
+        step_of(&app, false).await;
     }
 }
 
 /// The gateway ends: what waits is written down, or counted as lost.
 pub async fn close(app: &App) {
-    let _ = timeout(LAST, step(app, true)).await;
+    let _ = timeout(LAST, step_of(app, true)).await;
     let left = locked(&app.audit.queue).len();
     if left > 0 {
         tracing::error!(records = left, "audit records were not written before the end, and are lost");
@@ -75,11 +88,16 @@ pub async fn close(app: &App) {
     }
 }
 
-async fn step(app: &App, is_end: bool) {
-    let mut keeper = app.audit.keeper.lock().await;
-    let done = keeper.step(app, is_end).await;
-    app.audit.metrics.waiting(locked(&app.audit.queue).len());
-    app.audit.failing(done.as_ref().err().map(|error| error as &dyn std::fmt::Display));
+async fn step_of(app: &App, is_end: bool) {
+    let settings = app.settings.load_full();
+    step(Room { audit: &app.audit, store: &app.store, config: &settings.config.audit }, is_end).await;
+}
+
+async fn step(room: Room<'_>, is_end: bool) {
+    let mut keeper = room.audit.keeper.lock().await;
+    let done = keeper.step(room, is_end).await;
+    room.audit.metrics.waiting(locked(&room.audit.queue).len());
+    room.audit.failing(done.as_ref().err().map(|error| error as &dyn std::fmt::Display));
 }
 
 impl Keeper {
@@ -90,63 +108,63 @@ impl Keeper {
         Self {
             known: last.as_ref().map(|checkpoint| (checkpoint.count, checkpoint.link)),
             head: None,
+            stuck: 0,
             exported: export::read_position(data_dir, export_file, node),
             signed: last.map_or(0, |checkpoint| checkpoint.count),
             signed_at: None,
             unexported: None,
-            looked_at: None,
-            unadopted: None,
-            forgot_at: None,
-            unforgotten: None,
+            others: Others::default(),
         }
     }
 
-    async fn step(&mut self, app: &App, is_end: bool) -> Result<(), KeepError> {
-        write(app, is_end).await?;
-        self.chain(app).await?;
+    async fn step(&mut self, room: Room<'_>, is_end: bool) -> Result<(), KeepError> {
+        write(room, is_end).await?;
+        self.chain(room).await?;
         // An export that fails keeps nothing from being signed.
-        let exported = self.export(app).await;
-        let signed = self.sign(app, is_end).await;
+        let exported = self.export(room).await;
+        let signed = self.sign(room, is_end).await;
         exported.and(signed)?;
-        self.export_checkpoint(app).await?;
-        if !is_end && is_due(&mut self.looked_at, ORPHANED) {
-            self.unadopted = adopt(app).await.err().map(|error| error.to_string().into());
+        self.export_checkpoint(room).await?;
+        if !is_end {
+            self.others.look(room).await;
         }
-        let every = if self.unforgotten.is_some() { FORGET_AGAIN } else { FORGET_EVERY };
-        if !is_end && is_due(&mut self.forgot_at, every) {
-            self.unforgotten = forget_old(app).await.err().map(|error| error.to_string().into());
-        }
-        match self.unadopted.as_ref().or(self.unforgotten.as_ref()) {
-            Some(why) => Err(KeepError::Earlier(why.clone())),
-            None => Ok(()),
-        }
+        self.others.is_well()?;
+        stuck(&room.audit.node, self.stuck)
     }
 
-    async fn chain(&mut self, app: &App) -> Result<(), KeepError> {
+    async fn chain(&mut self, room: Room<'_>) -> Result<(), KeepError> {
         loop {
-            let (chained, head) = one_step(app, app.audit.node.clone(), self.known).await?;
-            self.known = head.as_ref().map(|head| (head.count, head.link));
-            self.head = head;
-            if !chained {
+            let step = one_step(room, room.audit.node.clone(), self.known).await?;
+            self.known = step.head.as_ref().map(|head| (head.count, head.link));
+            self.head = step.head;
+            self.stuck = step.stuck;
+            if step.chained.is_empty() {
                 return Ok(());
             }
         }
     }
 
-    async fn export(&mut self, app: &App) -> Result<(), KeepError> {
-        let Some(file) = app.settings.load().config.audit.export_file.clone() else { return Ok(()) };
+    async fn export(&mut self, room: Room<'_>) -> Result<(), KeepError> {
+        let Some(file) = room.config.export_file.clone() else { return Ok(()) };
         let end = self.head.as_ref().map_or(0, |head| head.count);
         while self.exported < end {
-            let (node, after) = (app.audit.node.clone(), self.exported);
+            let (node, after) = (room.audit.node.clone(), self.exported);
             let read = move |store: Arc<dyn Store>| async move {
                 store.chained_records(&node, after, u32::try_from(BATCH).unwrap_or(u32::MAX)).await
             };
-            let page = app.store.run(read).await?;
-            let Some(last) = page.last().and_then(|entry| entry.sequence) else { return Ok(()) };
-            let lines: String = page.iter().map(|entry| entry.to_json() + "\n").collect();
+            let page = room.store.run(read).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let Some(last) = page.iter().filter_map(|entry| entry.sequence).max() else {
+                return Err(KeepError::NoPlace { after: self.exported });
+            };
+            // What was put before the first place is none of the chain.
+            let placed = page.iter().filter(|entry| entry.sequence.is_some());
+            let lines: String = placed.map(|entry| entry.to_json() + "\n").collect();
             append(file.clone(), lines).await?;
             self.exported = last;
-            let (data_dir, node) = (app.audit.data_dir.clone(), app.audit.node.clone());
+            let (data_dir, node) = (room.audit.data_dir.clone(), room.audit.node.clone());
             let path = export::position_path(&data_dir);
             in_background(path, move |_| export::note_position(&data_dir, &node, last)).await?;
         }
@@ -154,14 +172,13 @@ impl Keeper {
     }
 
     /// Signs how far the chain has got, where that has changed.
-    async fn sign(&mut self, app: &App, is_end: bool) -> Result<(), KeepError> {
-        let settings = app.settings.load();
-        let every = settings.config.audit.checkpoint_every;
+    async fn sign(&mut self, room: Room<'_>, is_end: bool) -> Result<(), KeepError> {
+        let every = room.config.checkpoint_every;
         let Some(head) = self.head.as_ref().filter(|head| head.count != self.signed) else { return Ok(()) };
         if !is_end && self.signed_at.is_some_and(|at| at.elapsed() < every) {
             return Ok(());
         }
-        let audit = Arc::clone(&app.audit);
+        let audit = Arc::clone(room.audit);
         let checkpoint = audit.keys.checkpoint(&head.node, head.count, head.link, Timestamp::now(), false);
         let line = checkpoint.to_json();
         let count = head.count;
@@ -176,8 +193,8 @@ impl Keeper {
     }
 
     /// The last checkpoint follows the records that it is about.
-    async fn export_checkpoint(&mut self, app: &App) -> Result<(), KeepError> {
-        let file = app.settings.load().config.audit.export_file.clone();
+    async fn export_checkpoint(&mut self, room: Room<'_>) -> Result<(), KeepError> {
+        let file = room.config.export_file.clone();
         if let (Some(file), Some(line)) = (file, &self.unexported) {
             append(file, format!("{line}\n")).await?;
         }
@@ -186,18 +203,9 @@ impl Keeper {
     }
 }
 
-/// Whether it is time again.
-fn is_due(last: &mut Option<Instant>, every: Duration) -> bool {
-    let is_due = last.is_none_or(|at| at.elapsed() >= every);
-    if is_due {
-        *last = Some(Instant::now());
-    }
-    is_due
-}
-
 /// Writes down what waits in memory.
-async fn write(app: &App, is_end: bool) -> Result<(), StoreError> {
-    let audit = &app.audit;
+async fn write(room: Room<'_>, is_end: bool) -> Result<(), StoreError> {
+    let audit = room.audit;
     {
         let mut queue = locked(&audit.queue);
         for sum in queue.sums(Instant::now(), is_end) {
@@ -213,58 +221,23 @@ async fn write(app: &App, is_end: bool) -> Result<(), StoreError> {
             return Ok(());
         }
         let written = batch.len();
-        app.store.run(move |store| async move { store.add_records(&batch).await }).await?;
+        room.store.run(move |store| async move { store.add_records(&batch).await }).await?;
         locked(&audit.queue).written(written);
     }
 }
 
-/// One step of a node's chain: whether there may be more, and where it ends.
-async fn one_step(app: &App, node: Box<str>, known: Option<(u64, Link)>) -> Result<(bool, Option<Head>), KeepError> {
-    let audit: Arc<Audit> = Arc::clone(&app.audit);
+/// One step of a node's chain.
+async fn one_step(room: Room<'_>, node: Box<str>, known: Option<(u64, Link)>) -> Result<Step, KeepError> {
+    let audit: Arc<Audit> = Arc::clone(room.audit);
     let step = move |store: Arc<dyn Store>| async move { Ok(advance(&*store, &audit.keys, &node, known).await) };
-    let (chained, head) = app.store.run(step).await??;
-    app.audit.metrics.chained(&chained);
-    Ok((!chained.is_empty(), head))
+    let step = room.store.run(step).await??;
+    room.audit.metrics.chained(&step.chained);
+    room.audit.changed(step.changed);
+    Ok(step)
 }
 
-/// Gives the records of nodes that are gone their places. One that fails stops none of the others.
-async fn adopt(app: &App) -> Result<(), KeepError> {
-    let now = Timestamp::now();
-    let before = now.checked_sub(ORPHANED).unwrap_or(now);
-    let mut done = Ok(());
-    for node in app.store.run(move |store| async move { store.waiting_nodes(before).await }).await? {
-        if node != app.audit.node {
-            done = done.and(adopt_node(app, &node).await);
-        }
-    }
-    done
-}
-
-async fn adopt_node(app: &App, node: &str) -> Result<(), KeepError> {
-    while one_step(app, node.into(), None).await?.0 {}
-    Ok(())
-}
-
-/// Forgets what is older than `audit.keep_days`, in all chains. One that fails stops none of the others.
-async fn forget_old(app: &App) -> Result<(), KeepError> {
-    let days = app.settings.load().config.audit.keep_days;
-    if days == 0 {
-        return Ok(());
-    }
-    let now = Timestamp::now();
-    let before = now.checked_sub(Duration::from_secs(days.saturating_mul(86_400))).unwrap_or(Timestamp::MIN);
-    let mut done = Ok(());
-    for (head, _) in app.store.run(|store| async move { store.audit_heads().await }).await? {
-        let audit = Arc::clone(&app.audit);
-        let forgetting =
-            move |store: Arc<dyn Store>| async move { Ok(forget(&*store, &audit.keys, &head, before, now).await) };
-        match app.store.run(forgetting).await.map_err(KeepError::from).and_then(|gone| Ok(gone?)) {
-            Ok(0) => {}
-            Ok(gone) => tracing::info!(records = gone, "audit records older than audit.keep_days were forgotten"),
-            Err(error) => done = done.and(Err(error)),
-        }
-    }
-    done
+fn stuck(node: &str, records: u64) -> Result<(), KeepError> {
+    if records > 0 { Err(KeepError::Stuck { node: node.into(), records }) } else { Ok(()) }
 }
 
 async fn append(file: PathBuf, lines: String) -> Result<(), KeepError> {

@@ -18,6 +18,7 @@ pub struct AuditMetrics {
     records: Family<KindLabel, Counter>,
     waiting: Gauge,
     lost: Counter,
+    changed: Counter,
     whole: Gauge,
 }
 
@@ -28,6 +29,8 @@ impl AuditMetrics {
         registry.register("audit_records", help, self.records.clone());
         registry.register("audit_waiting", "Audit records in memory that wait to be written", self.waiting.clone());
         registry.register("audit_lost", "What should have been audited and was not", self.lost.clone());
+        let help = "Records that somebody changed, or put in, before they had their places";
+        registry.register("audit_changed", help, self.changed.clone());
         registry.register("audit_whole", "1 while all that should be written down is", self.whole.clone());
     }
 
@@ -43,6 +46,10 @@ impl AuditMetrics {
 
     pub(super) fn waiting(&self, records: usize) {
         self.waiting.set(i64::try_from(records).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn changed(&self, records: u64) {
+        self.changed.inc_by(records);
     }
 
     pub(super) fn lost(&self, records: u64) {

@@ -108,8 +108,8 @@ async fn settle(session: &Session, keys: &AuditKeys) -> Result<(), Failure> {
     let known = read_checkpoint(&session.config.data_dir)
         .filter(|checkpoint| checkpoint.node == node && keys.witness().has_checkpoint(checkpoint))
         .map(|checkpoint| (checkpoint.count, checkpoint.link));
-    while let Ok((chained, _)) = advance(&session.store, keys, &node, known).await {
-        if chained.is_empty() {
+    while let Ok(step) = advance(&session.store, keys, &node, known).await {
+        if step.chained.is_empty() {
             break;
         }
     }
@@ -159,10 +159,11 @@ async fn tail(lines: u32, follow: bool, session: &Session, json: bool) -> Result
         for head in heads(session).await? {
             let after = reached.insert(head.node.clone(), head.count).unwrap_or_default();
             if after < head.count {
-                fresh.extend(session.store.chained_records(&head.node, after, PAGE).await?);
-                if let Some(last) = fresh.last().and_then(|entry: &Entry| entry.sequence) {
+                let page = session.store.chained_records(&head.node, after, PAGE).await?;
+                if let Some(last) = page.last().and_then(|entry| entry.sequence) {
                     reached.insert(head.node, last);
                 }
+                fresh.extend(page);
             }
         }
         fresh.sort_by_key(|entry| entry.record.at);

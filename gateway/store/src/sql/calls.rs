@@ -372,7 +372,7 @@ impl Store for SqlStore {
     async fn add_records(&self, entries: &[Entry]) -> Result<()> {
         within(audit::add(self, entries)).await
     }
-    async fn waiting_records(&self, node: &str, limit: u32) -> Result<Vec<Entry>> {
+    async fn waiting_records(&self, node: Option<&str>, limit: u32) -> Result<Vec<Entry>> {
         within(audit::waiting(self, node, limit)).await
     }
     async fn waiting_nodes(&self, before: Timestamp) -> Result<Vec<Box<str>>> {

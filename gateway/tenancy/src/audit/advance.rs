@@ -32,30 +32,56 @@ pub enum AdvanceError {
     Fault(#[from] Fault),
 }
 
-/// Gives records that wait at a node their places in its chain, at most so many as one step takes; none wait where none are
-/// returned. `known` is how far the chain had got when it was seen last: a chain that was cut since, or written anew, does not go on.
+/// What one step did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Records that have their places now; none wait any more where there are none.
+    pub chained: Vec<Entry>,
+    /// Where the chain ends.
+    pub head: Option<Head>,
+    /// How many of them are not what was written down: they were changed or put in while they waited, and `verify` names them.
+    pub changed: u64,
+    /// How many still wait because their ids cannot be read: somebody put them in.
+    pub stuck: u64,
+}
+
+/// Gives records that wait at a node their places in its chain, at most so many as one step takes. `known` is how far the chain had
+/// got when it was seen last: a chain that was cut since, or written anew, does not go on. A record that was changed stops none.
 pub async fn advance(
     store: &dyn Store,
     keys: &AuditKeys,
     node: &str,
     known: Option<(u64, Link)>,
-) -> Result<(Vec<Entry>, Option<Head>), AdvanceError> {
+) -> Result<Step, AdvanceError> {
     for _ in 0..TRIES {
         let before = store.audit_head(node).await?;
         check(store, keys, node, before.as_ref(), known).await?;
-        let waiting = store.waiting_records(node, BATCH).await?;
+        let (waiting, stuck): (Vec<_>, Vec<_>) =
+            store.waiting_records(Some(node), BATCH).await?.into_iter().partition(has_id);
+        let stuck = count(stuck.len());
         if waiting.is_empty() {
-            return Ok((Vec::new(), before));
+            return Ok(Step { head: before, stuck, ..Step::default() });
         }
+        let witness = keys.witness();
+        let changed = count(waiting.iter().filter(|entry| !witness.has_sealed(entry)).count());
         let (chained, after) = keys.chain(node, before.as_ref(), waiting);
         match store.chain_records(before.as_ref(), &after, &chained).await {
             // Another process of this node, or a node that takes this one for gone.
             Err(StoreError::Changed) => {}
             Err(error) => return Err(error.into()),
-            Ok(()) => return Ok((chained, Some(after))),
+            Ok(()) => return Ok(Step { chained, head: Some(after), changed, stuck }),
         }
     }
     Err(StoreError::Changed.into())
+}
+
+/// Whether a record can be told from others: what cannot be read stands for bytes that are not known.
+fn has_id(entry: &Entry) -> bool {
+    entry.record.id.is_ascii()
+}
+
+fn count(records: usize) -> u64 {
+    u64::try_from(records).unwrap_or(u64::MAX)
 }
 
 async fn check(
@@ -122,34 +148,40 @@ pub async fn forget(
     let witness = keys.witness();
     let mut verifier = Verifier::new(&witness, &head.node, head.base.as_ref(), &[])?;
     let begun = verifier.count();
+    let mut end = (begun, verifier.link());
     'pages: while verifier.count() < head.count {
         let page = store.chained_records(&head.node, verifier.count(), BATCH).await?;
         if page.is_empty() {
             break;
         }
         for entry in &page {
-            if entry.record.at >= before {
-                break 'pages;
-            }
+            // The first that stays is looked at as well: its time may be what was changed.
             if let Err(fault) = verifier.take(entry) {
                 // Somebody else may have forgotten it meanwhile.
                 let now = store.audit_head(&head.node).await?;
                 return if now.is_some_and(|now| now.base != head.base) { Ok(0) } else { Err(fault.into()) };
             }
+            if entry.record.at >= before {
+                break 'pages;
+            }
+            end = (verifier.count(), verifier.link());
         }
     }
-    if verifier.count() == begun {
+    if end.0 > begun {
+        let base = keys.checkpoint(&head.node, end.0, end.1, now, true);
+        match store.set_audit_base(head.base.as_ref(), &base).await {
+            // Whoever was faster forgets them.
+            Err(StoreError::Changed) => return Ok(0),
+            set => set?,
+        }
+    }
+    if end.0 == 0 {
         return Ok(0);
     }
-    let base = keys.checkpoint(&head.node, verifier.count(), verifier.link(), now, true);
-    match store.set_audit_base(head.base.as_ref(), &base).await {
-        // Whoever was faster forgets them.
-        Err(StoreError::Changed) => return Ok(0),
-        set => set?,
-    }
+    // What a crash left behind the base goes as well.
     let mut gone = 0_u64;
     loop {
-        match store.forget_records(&head.node, base.count, BATCH).await? {
+        match store.forget_records(&head.node, end.0, BATCH).await? {
             0 => return Ok(gone),
             more => gone = gone.saturating_add(more),
         }

@@ -196,13 +196,16 @@ impl<'w> Verifier<'w> {
     pub fn end(mut self, head: Option<&Head>) -> Result<Verified, Fault> {
         let next = self.count.saturating_add(1);
         if let Some(head) = head {
+            if !self.witness.has_head(head) {
+                return Err(self.fault(self.count, None, Wrong::Head));
+            }
             if head.count > self.count {
                 return Err(self.fault(next, None, Wrong::Cut { of: head.count }));
             }
             if head.count < self.count {
                 return Err(self.fault(head.count.saturating_add(1), None, Wrong::Beyond));
             }
-            if head.link != self.link || !self.witness.has_head(head) {
+            if head.link != self.link {
                 return Err(self.fault(self.count, None, Wrong::Head));
             }
         }
