@@ -3,10 +3,11 @@
 mod names;
 
 use cel::parser::PrattParser;
-use cel::{IdedExpr, Value};
+use cel::{Env, IdedExpr, Value};
 use portcullis_policy_sdk::json;
 use portcullis_policy_sdk::prelude::*;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Longest expression, in bytes.
 const MAX_SOURCE: usize = 8 << 10;
@@ -52,6 +53,8 @@ enum Question {
 struct Expression {
     settings: Settings,
     rule: IdedExpr,
+    /// The language's functions: made once, for an instance that answers more than one question.
+    functions: Arc<Env>,
     /// The variables that it reads; no others are made.
     read: Vec<String>,
 }
@@ -79,7 +82,7 @@ impl Policy for Expression {
             let known = VARIABLES.join(", ");
             problems.add("expression", format!("there is no {name}; there are {known}"));
         }
-        problems.or(Expression { settings, rule, read })
+        problems.or(Expression { settings, rule, functions: Arc::new(Env::stdlib()), read })
     }
 
     fn on_token(&self, context: &Context, request: &TokenRequest) -> TokenDecision {
@@ -145,19 +148,19 @@ impl Expression {
         if !self.settings.hooks.contains(&question) {
             return None;
         }
-        let mut known = cel::Context::default();
+        let mut known = cel::Context::with_env(Arc::clone(&self.functions));
         for name in &self.read {
             let value = match name.as_str() {
-                "context" => json::context(context),
+                "context" => value_of(&json::context(context)),
                 "hook" => question.name().into(),
-                "target" => target.map_or(serde_json::Value::Null, json::target),
-                "facts" => json::facts(FACTS, target, digest),
-                other => given
-                    .iter()
-                    .find(|(name, _)| *name == other)
-                    .map_or(serde_json::Value::Null, |(_, value)| value.clone()),
+                "target" => target.map_or(Value::Null, |target| value_of(&json::target(target))),
+                "facts" => value_of(&json::facts(FACTS, target, digest)),
+                other => {
+                    let given = given.iter().find(|(name, _)| *name == other);
+                    given.map_or(Value::Null, |(_, value)| value_of(value))
+                }
             };
-            known.add_variable_from_value(name.as_str(), value_of(&value));
+            known.add_variable_from_value(name.as_str(), value);
         }
         // In doubt, no.
         match Value::resolve(&self.rule, &known) {
