@@ -140,7 +140,7 @@ fn difference(rule: &str) -> Option<String> {
         (Err(_), Err(_)) => None,
         (Ok(ours), Ok(theirs)) if ours == theirs => None,
         (ours, theirs) => {
-            let told = |one: Result<String, _>| one.map_or_else(|_| "no rule".to_owned(), |rule| rule);
+            let told = |one: Result<String, _>| one.unwrap_or_else(|_| "no rule".to_owned());
             Some(format!("{rule:.200?}\n  is {:.500}\n  and not {:.500}", told(ours), told(theirs)))
         }
     }
