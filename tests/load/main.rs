@@ -9,4 +9,5 @@ mod neighbours;
 mod pools;
 mod quota_kill;
 mod rollout;
+mod rounds;
 mod traffic;

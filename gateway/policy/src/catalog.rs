@@ -146,7 +146,7 @@ impl Catalog {
     /// Makes these all that `owner` has attached. What has not changed is not loaded again; what cannot be loaded keeps its
     /// last good version, and is told. Blocks while it compiles. Call it for one owner from one place at a time.
     ///
-    /// `fetch` gives a component's bytes, and is asked only for what is not loaded yet.
+    /// `fetch` gives a component's bytes, and is asked only for what is neither loaded nor compiled yet.
     pub fn replace(&self, owner: &Owner, mut attachments: Vec<Attachment>, fetch: Fetch<'_>) -> Vec<Problem> {
         let most = self.engine.limits().chain.attachments;
         attachments.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
@@ -173,17 +173,24 @@ impl Catalog {
         problems
     }
 
-    /// Loads a component, or finds it loaded.
+    /// Loads a component, or finds it loaded. Its bytes are asked for only where they have to be compiled.
     pub fn program(&self, digest: &Digest, bytes: impl FnOnce() -> Fetched) -> Result<Arc<Program>, LoadError> {
         let known = || self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = known().get(digest).and_then(Weak::upgrade) {
             return Ok(program);
         }
-        let bytes = bytes().map_err(LoadError::Unavailable)?;
-        if Digest::sha256(&bytes) != *digest {
-            return Err(LoadError::Internal("the component's bytes are not those of its digest".to_owned()));
-        }
-        let program = Arc::new(Program::load(&self.engine, &bytes)?);
+        let program = match Program::cached(&self.engine, digest) {
+            Some(program) => program?,
+            None => {
+                let bytes = bytes().map_err(LoadError::Unavailable)?;
+                if Digest::sha256(&bytes) != *digest {
+                    let problem = "the component's bytes are not those of its digest";
+                    return Err(LoadError::Internal(problem.to_owned()));
+                }
+                Program::compiled(&self.engine, &bytes, digest)?
+            }
+        };
+        let program = Arc::new(program);
         let mut programs = known();
         programs.retain(|_, program| program.strong_count() > 0);
         programs.insert(digest.clone(), Arc::downgrade(&program));

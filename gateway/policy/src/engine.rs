@@ -13,6 +13,7 @@ use crate::contract::{self, Guest};
 use crate::error::LoadError;
 use crate::limits::{Class, ClassLimits, Limits, PerClass};
 use crate::policy::IdleBudget;
+use portcullis_oci::Digest;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use ticker::Ticker;
@@ -47,6 +48,14 @@ struct Shared {
     compiling: Turns,
     idle: PerClass<IdleBudget>,
     _ticker: Ticker,
+}
+
+/// A component as native code.
+pub(crate) struct Loaded {
+    pub(crate) class: Class,
+    pub(crate) component: Component,
+    /// How many bytes it had before.
+    pub(crate) bytes: usize,
 }
 
 /// One class's pool.
@@ -93,19 +102,27 @@ impl Engine {
         metrics.map_or(0, |metrics| metrics.component_instances())
     }
 
-    /// A component, compiled or from the cache, in the smallest class that holds it.
-    pub(crate) fn component(&self, bytes: &[u8]) -> Result<(Class, Component), LoadError> {
+    /// A component that was compiled before, in the smallest class that holds it, and how many bytes it had. Whoever kept it had
+    /// its bytes: they are not needed any more.
+    pub(crate) fn cached(&self, digest: &Digest) -> Option<Loaded> {
+        let cache = self.0.options.cache.as_ref()?;
+        let (mut native, bytes) = cache.load(digest, self.compatibility().ok()?)?;
+        if bytes > self.0.limits.component_bytes {
+            return None;
+        }
+        // What an older engine left may be of no use: then it is compiled anew.
+        let component = self.component_of_native(&native);
+        let component =
+            component.or_else(|error| if native.unmap() { self.component_of_native(&native) } else { Err(error) });
+        let (class, component) = component.ok()?;
+        Some(Loaded { class, component, bytes })
+    }
+
+    /// A component, compiled, in the smallest class that holds it. The digest is that of the bytes.
+    pub(crate) fn compiled(&self, bytes: &[u8], digest: &Digest) -> Result<Loaded, LoadError> {
         let limits = &self.0.limits;
         if bytes.len() > limits.component_bytes {
             return Err(LoadError::TooLarge { bytes: bytes.len(), limit: limits.component_bytes });
-        }
-        let compatibility = self.compatibility()?;
-        let cache = self.0.options.cache.as_ref();
-        if let Some(native) = cache.and_then(|cache| cache.load(bytes, compatibility)) {
-            // What an older engine left may be of no use: then it is compiled anew.
-            if let Ok(component) = self.component_of_native(&native) {
-                return Ok(component);
-            }
         }
         let native = {
             let _turn = self.0.compiling.take();
@@ -114,11 +131,12 @@ impl Engine {
                 None => self.precompile(bytes)?,
             }
         };
-        let native = match cache {
-            Some(cache) => cache.store(bytes, compatibility, native),
+        let native = match &self.0.options.cache {
+            Some(cache) => cache.store(digest, bytes.len(), self.compatibility()?, native),
             None => native::Trusted::from_compiler(native),
         };
-        self.component_of_native(&native)
+        let (class, component) = self.component_of_native(&native)?;
+        Ok(Loaded { class, component, bytes: bytes.len() })
     }
 
     fn component_of_native(&self, native: &native::Trusted) -> Result<(Class, Component), LoadError> {
@@ -203,6 +221,8 @@ fn config(fuel: bool) -> Config {
         .wasm_multi_memory(true)
         .wasm_memory64(false)
         .native_unwind_info(false)
+        // A trap is told by the policy's name and the hook's; where in the guest it was is an eighth of the compiled code.
+        .generate_address_map(false)
         .memory_init_cow(true);
     config
 }

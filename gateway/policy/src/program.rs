@@ -6,7 +6,7 @@ pub use call::Spent;
 pub(crate) use call::{Parts, Running};
 
 use crate::contract::{self, Exports, Guest};
-use crate::engine::Engine;
+use crate::engine::{Engine, Loaded};
 use crate::error::{Failure, LoadError};
 use crate::limits::{CallLimits, Class, Limits, SettingsLimits};
 use crate::question::{Fact, FactSet, Hook, HookSet};
@@ -34,7 +34,25 @@ pub struct Program {
 impl Program {
     /// Loads a component, or a core module: size, structure, compilation, world, `describe`.
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Self, LoadError> {
-        let (class, component) = engine.component(bytes)?;
+        let digest = Digest::sha256(bytes);
+        match Self::cached(engine, &digest) {
+            Some(program) => program,
+            None => Self::compiled(engine, bytes, &digest),
+        }
+    }
+
+    /// Loads what was compiled before, without its bytes; none where the engine has kept nothing of that digest.
+    pub fn cached(engine: &Engine, digest: &Digest) -> Option<Result<Self, LoadError>> {
+        engine.cached(digest).map(|loaded| Self::of(engine, loaded, digest))
+    }
+
+    /// Compiles and loads what is known to have this digest.
+    pub(crate) fn compiled(engine: &Engine, bytes: &[u8], digest: &Digest) -> Result<Self, LoadError> {
+        Self::of(engine, engine.compiled(bytes, digest)?, digest)
+    }
+
+    fn of(engine: &Engine, loaded: Loaded, digest: &Digest) -> Result<Self, LoadError> {
+        let Loaded { class, component, bytes } = loaded;
         let slots = engine.slots(class).ok_or_else(|| LoadError::Internal("a class without slots".to_owned()))?;
         let (pre, exports) = contract::check_world(&slots.linker, &component)?;
         component
@@ -42,8 +60,8 @@ impl Program {
             .map_err(|error| LoadError::Internal(format!("the memory's image cannot be made: {error:#}")))?;
         let mut program = Self {
             engine: engine.clone(),
-            digest: Digest::sha256(bytes),
-            bytes: bytes.len(),
+            digest: digest.clone(),
+            bytes,
             class,
             pre,
             exports,

@@ -24,8 +24,11 @@ pub(crate) fn tell() {
     for (name, _) in shipped::ALL {
         let bytes = shipped::component(name);
         let engine = engine();
-        let compiled = load(&engine, &bytes);
-        let mut cached: Vec<_> = (0..LOADS).map(|_| load(&engine, &bytes)).collect();
+        let digest = Digest::sha256(&bytes);
+        let compiled = load(|| Program::load(&engine, &bytes).unwrap());
+        // As the catalog does it: what is kept is found by its digest, and the bytes are not asked for.
+        let cached = || Program::cached(&engine, &digest).expect("it was just compiled").unwrap();
+        let mut cached: Vec<_> = (0..LOADS).map(|_| load(cached)).collect();
         cached.sort_unstable();
         println!("| {name} | {:.1} | {:.2} |", ms(compiled), ms(cached[LOADS / 2]));
     }
@@ -47,10 +50,12 @@ pub(crate) fn tell() {
     std::fs::remove_dir_all(directory).unwrap();
 }
 
-fn load(engine: &Engine, bytes: &[u8]) -> Duration {
+fn load(load: impl FnOnce() -> Program) -> Duration {
     let before = Instant::now();
-    drop(Program::load(engine, bytes).unwrap());
-    before.elapsed()
+    let program = load();
+    let took = before.elapsed();
+    drop(program);
+    took
 }
 
 fn attachments() -> Vec<Attachment> {

@@ -11,6 +11,7 @@
 )]
 
 mod deployment;
+mod floor;
 #[allow(dead_code)]
 #[path = "../../tests/policy/guests.rs"]
 mod guests;
@@ -39,7 +40,7 @@ fn main() {
         all.push(Guest::load(&format!("{name}, full record"), &shipped::component(name), settings, full(), calls / 10));
     }
     all.iter().for_each(Guest::tell);
-    tell_goals(&all[0], &all[1]);
+    tell_goals(&all[0], &all[1], calls);
     tell_steps(&all);
     deployment::tell();
 }
@@ -87,12 +88,17 @@ impl Guest {
     }
 }
 
-fn tell_goals(nothing: &Guest, record: &Guest) {
+fn tell_goals(nothing: &Guest, record: &Guest, calls: u32) {
     let more = |with: Duration, without: Duration| us(with) - us(without);
     println!("\n| goal | at most | measured |\n|---|---:|---:|");
     println!("| next to nothing, fresh, µs | 10 | {:.1} |", us(nothing.fresh.p50));
     println!("| a full record more, fresh, µs | 8 | {:.1} |", more(record.fresh.p50, nothing.fresh.p50));
     println!("| a full record more, reused, µs | 2 | {:.1} |", more(record.reused.p50, nothing.reused.p50));
+    let floor = floor::allocations(&full()) - floor::allocations(&guests::request());
+    println!(
+        "| the floor of that: {floor} bare calls of an allocator, µs | | {:.1} |",
+        us(floor::measure(floor, calls))
+    );
 }
 
 /// The steps by the clock; of the question's step, what the record costs any guest is what it costs the guest of text, which

@@ -1,6 +1,8 @@
 //! Compiled code on disk: found again, and refused where anybody touched it.
 
 use crate::guests::{request, wrap};
+use portcullis_oci::Digest;
+use portcullis_policy::question::Hook;
 use portcullis_policy::{CacheError, CompileCache, Engine, Limits, Options, Policy, Program, precompile};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,8 +23,12 @@ fn engine(directory: &Path, key: &[u8; 32], compiled: &Arc<AtomicUsize>) -> Engi
     Engine::new(Limits::default(), Options { cache, compiler: Some(Box::new(compiler)), fuel: false }).unwrap()
 }
 
+fn guest() -> Vec<u8> {
+    wrap(";; hooks: request")
+}
+
 fn runs(engine: &Engine) {
-    let program = Program::load(engine, &wrap(";; hooks: request")).unwrap();
+    let program = Program::load(engine, &guest()).unwrap();
     let policy = Policy::new(Arc::new(program), "", None, None).unwrap();
     assert!(policy.run_fresh(&request()).result.is_ok());
 }
@@ -48,17 +54,59 @@ fn a_file_that_anybody_touched_is_compiled_anew_and_never_run() {
     runs(&engine(&directory, &KEY, &compiled));
     let path = fs::read_dir(&directory).unwrap().next().unwrap().unwrap().path();
     let whole = fs::read(&path).unwrap();
-    let mut flipped = whole.clone();
-    *flipped.last_mut().unwrap() ^= 1;
-    for touched in [flipped, whole[..whole.len() - 1].to_vec(), whole[..10].to_vec(), Vec::new()] {
+    for touched in [whole[..whole.len() - 1].to_vec(), whole[..10].to_vec(), Vec::new(), [&whole[..], &[0]].concat()] {
         let before = compiled.load(Ordering::Relaxed);
         fs::write(&path, touched).unwrap();
         runs(&engine(&directory, &KEY, &compiled));
         assert_eq!(compiled.load(Ordering::Relaxed), before + 1);
     }
+    let (digest, engine_of_all) = (Digest::sha256(&guest()), engine(&directory, &KEY, &compiled));
+    assert!(Program::cached(&engine_of_all, &digest).is_some(), "it was written anew");
+    let whole = fs::read(&path).unwrap();
+    // Salt, tag, length, and the code from its first byte to its last.
+    for place in (0..64).chain([whole.len() / 2, whole.len() - 1]) {
+        let mut flipped = whole.clone();
+        flipped[place] ^= 1;
+        fs::write(&path, flipped).unwrap();
+        assert!(Program::cached(&engine_of_all, &digest).is_none(), "byte {place}");
+    }
+    fs::write(&path, &whole).unwrap();
     let before = compiled.load(Ordering::Relaxed);
     runs(&engine(&directory, &[8; 32], &compiled));
     assert_eq!(compiled.load(Ordering::Relaxed), before + 1, "another key");
+}
+
+#[test]
+fn what_is_kept_is_found_by_its_digest_alone_and_runs_from_sealed_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().join("compiled");
+    let engine = engine(&directory, &KEY, &Arc::default());
+    let (bytes, digest) = (guest(), Digest::sha256(&guest()));
+    assert!(Program::cached(&engine, &digest).is_none(), "nothing was compiled yet");
+    Program::load(&engine, &bytes).unwrap();
+    let program = Arc::new(Program::cached(&engine, &digest).unwrap().unwrap());
+    assert_eq!((program.digest(), program.size()), (&digest, bytes.len()));
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    assert!(maps.lines().any(|map| map.contains("r-xp") && map.contains("memfd:policy")), "{maps}");
+    let policy = Policy::new(program, "", None, None).unwrap();
+    assert!(policy.run_fresh(&request()).result.is_ok());
+}
+
+#[test]
+fn one_components_file_does_not_stand_in_for_anothers() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path().join("compiled");
+    let engine = engine(&directory, &KEY, &Arc::default());
+    let other = wrap(";; hooks: response");
+    let find = |bytes: &[u8]| Program::cached(&engine, &Digest::sha256(bytes)).map(Result::unwrap);
+    Program::load(&engine, &guest()).unwrap();
+    let guests_file = fs::read_dir(&directory).unwrap().next().unwrap().unwrap().path();
+    Program::load(&engine, &other).unwrap();
+    assert_eq!(find(&other).unwrap().info().hooks, [Hook::Response]);
+    let file_of = |file: &&std::path::PathBuf| **file != guests_file;
+    let all: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    fs::copy(&guests_file, all.iter().find(file_of).unwrap()).unwrap();
+    assert!(find(&other).is_none() && find(&guest()).is_some());
 }
 
 #[test]

@@ -47,8 +47,10 @@ reused one asks an instance that is kept. Compare differences within the run: ti
 {tables}
 - `its own code` is what a question takes beyond `call` and `record`, which are those of the guest of text: it reads nothing of
   the record and lets it pass. What a guest's allocator takes to receive the record counts as its own code.
-- A record's price is one call of the guest's allocator for each text and each list in it, empty ones too: the full one has a
-  hundred, and each takes the way into the guest and back. No guest can save them, and a reused instance pays them as well.
+- A record's price is one call of the guest's allocator for each text and each list in it, empty ones too, and a look-up of its
+  memory for each field. The floor's row makes as many calls of an allocator that does next to nothing, and nothing else: no
+  guest and no host can do with less under this contract ([decision 17](../decisions/0017-what-a-call-costs.md)).
+- From the cache a policy is loaded as the gateway does it: found by its digest, its bytes not asked for.
 - Fuel is about one for each instruction of the guest; it is the same in every run and on every machine.
 ",
         kernel.trim(),
