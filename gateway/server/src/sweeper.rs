@@ -116,9 +116,14 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, turn: &Turn, now: Timestamp) ->
     }
     let orphan_grace = app.settings.load().config.quota.orphan_grace;
     let before = now.checked_sub(orphan_grace).unwrap_or(now);
-    let expired = app.store.run(move |store| async move { store.expire_orphans(before, now, BATCH).await }).await?;
-    if !expired.is_empty() {
+    let expired = app.store.run(move |store| async move { store.expire_orphans(before, now, BATCH).await }).await;
+    // Where it failed, some may have been all the same.
+    if !matches!(&expired, Ok(expired) if expired.is_empty()) {
         app.store.forget_links();
+    }
+    if let Ok(expired) = expired.as_ref()
+        && !expired.is_empty()
+    {
         app.holds.metrics.uncharged(expired.len());
         let bytes = expired.iter().fold(0_u64, |sum, (_, _, size)| sum.saturating_add(*size));
         tracing::info!(blobs = expired.len(), bytes, "blobs that no manifest names are not charged any more");
@@ -127,6 +132,7 @@ async fn sweep_once(app: &App, pool: &Arc<Pool>, turn: &Turn, now: Timestamp) ->
     if app.settings.load().config.upstream.isolation == Isolation::Repository {
         take_away(app, pool, turn, &projects).await?;
     }
+    expired?;
     Ok(())
 }
 

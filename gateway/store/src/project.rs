@@ -70,6 +70,8 @@ pub(crate) async fn delete(store: &SqlStore, id: &ProjectId, now: Timestamp) -> 
                 .bind(now.as_millisecond()),
         )
         .await?;
+    let theirs = "upload.robot_id IN (SELECT id FROM robot WHERE robot.project_id = $1)";
+    session::take_accounts(&mut change, theirs, &id.0).await?;
     let abandon = session::abandon!("(project_id = $1 OR robot_id IN (SELECT id FROM robot WHERE project_id = $1))");
     change.execute(query(abandon).bind(&*id.0)).await?;
     change.execute(query("DELETE FROM upload WHERE project_id = $1").bind(&*id.0)).await?;

@@ -143,6 +143,7 @@ pub(crate) async fn set_disabled(store: &SqlStore, id: &RobotId, disabled_at: Op
 /// Its secrets, grants and uploads go with its row; uploads are given up upstream.
 pub(crate) async fn delete(store: &SqlStore, id: &RobotId) -> Result<()> {
     let mut change = store.change().await?;
+    session::take_accounts(&mut change, "upload.robot_id = $1", &id.0).await?;
     change.execute(query(session::abandon!("robot_id = $1")).bind(&*id.0)).await?;
     change.must(query("DELETE FROM robot WHERE id = $1").bind(&*id.0)).await?;
     change.commit().await

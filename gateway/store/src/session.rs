@@ -2,14 +2,15 @@
 
 use crate::ledger::account;
 use crate::row;
-use crate::sql::SqlStore;
+use crate::sql::{SqlStore, Write};
+use crate::together::Joined;
 use portcullis_oci::RepositoryName;
 use portcullis_tenancy::ledger::Upload;
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::token::ScopeSet;
 use portcullis_tenancy::{ProjectId, RobotId, Timestamp};
 use sqlx::any::AnyRow;
-use sqlx::query;
+use sqlx::{AssertSqlSafe, query};
 
 /// Rows of a kind that one sweep takes; the next one goes on.
 const SWEEP: i64 = 10_000;
@@ -45,11 +46,17 @@ pub(crate) async fn move_upload(store: &SqlStore, id: &str, upstream: &str) -> R
 }
 
 pub(crate) async fn leave_upload(store: &SqlStore, id: &str, holder: &str, upstream: Option<&str>) -> Result<()> {
-    let leave = query("UPDATE reservation SET worker = NULL, working_until = NULL WHERE id = $1 AND worker = $2");
-    let mut statements = vec![leave.bind(id).bind(holder)];
+    let mut statements = Vec::new();
     if let Some(upstream) = upstream {
-        statements.push(query("UPDATE upload SET upstream = $2 WHERE id = $1").bind(id).bind(upstream));
+        // Where another node has the lease by now, it is the one that knows.
+        let moved = query(
+            "UPDATE upload SET upstream = $2 WHERE id = $1 \
+             AND NOT EXISTS (SELECT 1 FROM reservation WHERE reservation.id = $1 AND reservation.worker <> $3)",
+        );
+        statements.push(moved.bind(id).bind(upstream).bind(holder));
     }
+    let leave = query("UPDATE reservation SET worker = NULL, working_until = NULL WHERE id = $1 AND worker = $2");
+    statements.push(leave.bind(id).bind(holder));
     store.together(statements).await
 }
 
@@ -65,6 +72,17 @@ macro_rules! abandon {
     };
 }
 pub(crate) use abandon;
+
+/// Takes the accounts that the uploads of this robot or project `$1` are held by, before the uploads: as whoever ends one does.
+pub(crate) async fn take_accounts(write: &mut Write, of: &'static str, id: &str) -> Result<()> {
+    if write.joined() == Joined::Listed {
+        return Ok(());
+    }
+    let take = format!(
+        "SELECT 1 AS taken FROM project WHERE id IN (SELECT upload.project_id FROM upload WHERE {of}) ORDER BY id FOR NO KEY UPDATE"
+    );
+    write.execute(query(AssertSqlSafe(take)).bind(id)).await.map(|_| ())
+}
 
 pub(crate) async fn ended_uploads(store: &SqlStore, now: Timestamp, limit: u32) -> Result<Vec<Upload>> {
     // Of each project in turn: one that has very many is in no other one's way.
@@ -110,10 +128,12 @@ pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
         swept = swept.saturating_add(write.execute(query(sql).bind(now.as_millisecond()).bind(SWEEP)).await?);
     }
     // Locks that nobody gave back. Whoever holds one past its end has lost it already.
-    let locks = query(
+    // One that somebody takes anew this moment stays: he may be waiting for another one.
+    let skip = if store.joined() == Joined::Within { "FOR UPDATE SKIP LOCKED" } else { "" };
+    let locks = query(AssertSqlSafe(format!(
         "DELETE FROM tag_lock WHERE (project_id, repository, tag) IN \
-         (SELECT project_id, repository, tag FROM tag_lock WHERE expires_at < $1 LIMIT $2) AND expires_at < $1",
-    );
+         (SELECT project_id, repository, tag FROM tag_lock WHERE expires_at < $1 LIMIT $2 {skip}) AND expires_at < $1"
+    )));
     write.execute(locks.bind(now.as_millisecond()).bind(SWEEP)).await?;
     write.commit().await?;
     Ok(swept.saturating_add(account::sweep(store, now).await?))

@@ -159,8 +159,9 @@ pub trait Store: Send + Sync {
 
     /// Reserves room, and writes the claim's journal entry down, in one transaction; or refuses, and changes nothing.
     async fn reserve(&self, claim: &Claim) -> Result<Admission>;
-    /// Lowers a reservation to so many bytes and lets it end at that time; a lower one stays as it is.
-    async fn shrink(&self, id: &str, bytes: u64, expires_at: Timestamp) -> Result<()>;
+    /// Lowers a reservation to so many bytes and lets it end at that time; a lower one stays as it is, and so does one whose lease
+    /// somebody else has.
+    async fn shrink(&self, id: &str, holder: &str, bytes: u64, expires_at: Timestamp) -> Result<()>;
     /// Releases a reservation, and strikes its journal entry out: nothing was done upstream, or it was undone.
     async fn release(&self, id: &str) -> Result<()>;
     /// Shows that somebody is at work on these operations: reservations last until `until`, journal entries are as of `now`, and

@@ -69,7 +69,7 @@ fn a_project_and_a_robot_have_so_many_requests_at_once_and_each_place_is_free_ag
 
 #[track_caller]
 fn guests_have_places_of_their_own(house: &House, large: &Blob, small: &Blob) {
-    house.gateway.cli(&["project", "create", "commons", "--public"]);
+    house.gateway.cli(&["project", "create", "commons", "--adopt", "--public"]);
     let own = house.gateway.robot("commons", "owner", &["--role", "pull"]).credentials();
     let owner = house.gateway.repository("commons/app", &own);
     let guest = house.gateway.repository("commons/app", &house.globex.pull.credentials());

@@ -56,14 +56,10 @@ fn every_kind_of_drift_is_found_and_mended() {
         let mut wrong = pushed(&acme, "acme/app", &claims, &[]);
         wrong.manifest.size += 11;
         store.add_manifest(&wrong, &[], Charge::Anyway).await?;
-        // A manifest is charged once, at the size that it has at first: the counter does not follow.
-        let right = pushed(&acme, "acme/app", &counted, &["counted"]);
-        let mut wrong = right.clone();
-        wrong.manifest.size += 5;
         let sizes: Vec<_> = counted.blobs.iter().map(|blob| (digest(&blob.digest), size(blob))).collect();
-        store.add_manifest(&wrong, &sizes, Charge::Anyway).await?;
-        store.add_manifest(&right, &[], Charge::Anyway).await
+        store.add_manifest(&pushed(&acme, "acme/app", &counted, &["counted"]), &sizes, Charge::Anyway).await
     });
+    scene.gateway.sql("UPDATE project SET committed_bytes = committed_bytes + 5 WHERE name = 'acme';");
 
     let expected = {
         let finding = |kind: &str, name: &str| (kind.to_owned(), name.to_owned());

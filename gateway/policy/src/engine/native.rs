@@ -5,7 +5,11 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
 use wasmtime::component::Component;
+
+/// What is compared at once: it stays in the processor's cache.
+const PIECE: usize = 64 * 1024;
 
 /// Native code that this program's own compiler made.
 pub(super) struct Trusted {
@@ -53,14 +57,46 @@ fn seal(code: &[u8]) -> io::Result<File> {
     let mut file = File::from(memfd_create("policy", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     file.write_all(code)?;
     fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    // Before it was sealed, another process of the same user could have written to it.
+    if !holds(&file, code)? {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     Ok(file)
+}
+
+/// Whether a file holds these bytes and no others.
+fn holds(file: &File, code: &[u8]) -> io::Result<bool> {
+    let (mut piece, mut at) = (vec![0; PIECE], 0_u64);
+    for expected in code.chunks(PIECE) {
+        let read = piece.get_mut(..expected.len()).unwrap_or_default();
+        file.read_exact_at(read, at)?;
+        if read != expected {
+            return Ok(false);
+        }
+        at = at.saturating_add(u64::try_from(expected.len()).unwrap_or(u64::MAX));
+    }
+    Ok(file.metadata()?.len() == at)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::seal;
+    use super::{holds, seal};
     use std::io::{Read as _, Write as _};
     use std::os::fd::AsRawFd as _;
+
+    #[test]
+    fn what_was_written_to_meanwhile_is_noticed() {
+        let code = vec![7; super::PIECE + 1];
+        let file = seal(&code).unwrap();
+        assert!(holds(&file, &code).unwrap());
+        for place in [0, super::PIECE] {
+            let mut other = code.clone();
+            other[place] = 8;
+            assert!(!holds(&file, &other).unwrap(), "{place}");
+        }
+        assert!(!holds(&file, &code[1..]).unwrap(), "it is longer");
+        assert!(holds(&file, &[code, vec![7]].concat()).is_err(), "it is shorter");
+    }
 
     #[test]
     fn what_is_sealed_is_what_was_given_and_stays_so() {

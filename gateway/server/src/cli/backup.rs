@@ -28,7 +28,7 @@ pub(super) async fn back_up(file: &Path, session: &Session) -> Result<Answer, Fa
         return Err(failed(file, &"it is there already; name another file, or move this one away"));
     }
     // Half a copy has another name: a whole one that is on the disk takes the file's.
-    let unfinished = with_ending(file, ".unfinished");
+    let unfinished = with_ending(file, &format!(".{}.unfinished", std::process::id()));
     discard(&unfinished);
     let written = write_copy(&unfinished, file, session).await;
     if written.is_err() {
@@ -53,7 +53,9 @@ async fn write_copy(unfinished: &Path, file: &Path, session: &Session) -> Result
         Ok(copy.metadata()?.len())
     });
     let bytes = bytes.map_err(|error| failed(unfinished, &error))?;
-    fs::rename(unfinished, file).map_err(|error| failed(file, &error))?;
+    // Unlike a renaming, it fails where another backup has made the file meanwhile.
+    fs::hard_link(unfinished, file).map_err(|error| failed(file, &error))?;
+    discard(unfinished);
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed(directory, &error))?;
     Ok(bytes)

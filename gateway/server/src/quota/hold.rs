@@ -177,8 +177,8 @@ impl Hold {
     }
 
     async fn shrink(&self, bytes: u64) {
-        let (id, until) = (self.id.clone(), self.holds.times().1);
-        let shrink = self.holds.store.run(move |store| async move { store.shrink(&id, bytes, until).await });
+        let (id, node, until) = (self.id.clone(), self.holds.node.clone(), self.holds.times().1);
+        let shrink = self.holds.store.run(move |store| async move { store.shrink(&id, &node, bytes, until).await });
         if let Err(error) = shrink.await {
             tracing::warn!(%error, "a reservation was not lowered; it runs out");
         }

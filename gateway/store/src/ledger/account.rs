@@ -235,10 +235,12 @@ async fn project_of(store: &SqlStore, id: &str) -> Result<Option<ProjectId>> {
     store.optional(find, |row| Ok(ProjectId(row::boxed(row, "project_id")?))).await
 }
 
-pub(crate) async fn shrink(store: &SqlStore, id: &str, bytes: u64, expires_at: Timestamp) -> Result<()> {
+/// Nothing where another node has the lease by now.
+pub(crate) async fn shrink(store: &SqlStore, id: &str, holder: &str, bytes: u64, expires_at: Timestamp) -> Result<()> {
     let Some(project) = project_of(store, id).await? else { return Ok(()) };
     let mut ledger = Ledger::open(store, &project, true).await?;
-    let held = query("SELECT bytes FROM reservation WHERE id = $1").bind(id);
+    let held = query("SELECT bytes FROM reservation WHERE id = $1 AND (worker IS NULL OR worker = $2)");
+    let held = held.bind(id).bind(holder);
     let Some(held) = ledger.write.optional(held, |row| row::size(row, "bytes")).await? else { return Ok(()) };
     let left = held.min(bytes);
     let put = query("UPDATE reservation SET bytes = $2, expires_at = $3 WHERE id = $1");
@@ -377,10 +379,20 @@ pub(crate) async fn recount(store: &SqlStore, project: &ProjectId, repair: bool)
     let counted = ledger.account.committed;
     let read = |row: &AnyRow| Ok((row::size(row, "used")?, row::size(row, "waiting")?));
     let (recorded, waiting) = ledger.write.optional(sum.bind(&*project.0), read).await?.unwrap_or_default();
-    if repair {
-        (ledger.account.committed, ledger.account.waiting) = (recorded, waiting);
-        ledger.commit().await?;
+    // Nothing is refused by it that another sum would let pass for good, and a node of an older version does not keep it.
+    if ledger.account.waiting != waiting {
+        tracing::warn!(
+            project = &*project.0,
+            counted = ledger.account.waiting,
+            recorded = waiting,
+            "what waits to be taken away was counted anew"
+        );
+        ledger.account.waiting = waiting;
     }
+    if repair {
+        ledger.account.committed = recorded;
+    }
+    ledger.commit().await?;
     Ok((counted, recorded))
 }
 

@@ -39,7 +39,8 @@ pub(crate) async fn expire_orphans(
 ) -> Result<Vec<(ProjectId, Digest, u64)>> {
     let due = query(
         "SELECT id FROM (SELECT id, (SELECT orphan_since FROM blob WHERE blob.project_id = project.id AND orphan_since < $1 \
-             AND uncharged_at IS NULL ORDER BY orphan_since LIMIT 1) AS oldest FROM project) AS due \
+             AND uncharged_at IS NULL AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.project_id = blob.project_id AND pin.digest = blob.digest) \
+             ORDER BY orphan_since LIMIT 1) AS oldest FROM project) AS due \
          WHERE oldest IS NOT NULL ORDER BY oldest, id LIMIT $2",
     );
     let due = due.bind(before.as_millisecond()).bind(i64::from(limit));
@@ -47,29 +48,46 @@ pub(crate) async fn expire_orphans(
     let share = i64::from(limit).checked_div(i64::try_from(due.len()).unwrap_or(i64::MAX)).unwrap_or_default().max(1);
     let mut expired = Vec::new();
     for project in due {
-        let find = query(
-            "SELECT digest FROM blob WHERE project_id = $1 AND orphan_since < $2 AND uncharged_at IS NULL \
-             ORDER BY orphan_since LIMIT $3",
-        );
-        let find = find.bind(&*project.0).bind(before.as_millisecond()).bind(share);
-        let digests = store.all(find, |row| row::text(row, "digest")).await?;
-        let Some(mut ledger) = open(store, &project).await? else { continue };
-        for digest in digests {
-            // It may have been renewed, or named, since.
-            let take = query(
-                "UPDATE blob SET orphan_since = NULL, uncharged_at = $4 WHERE project_id = $1 AND digest = $2 \
-                 AND orphan_since < $3 AND uncharged_at IS NULL \
-                 AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.project_id = $1 AND pin.digest = $2) RETURNING digest, size",
-            );
-            let take = take.bind(&*project.0).bind(&*digest).bind(before.as_millisecond()).bind(now.as_millisecond());
-            let read = |row: &AnyRow| Ok((row::parse(row, "digest", Digest::parse)?, row::size(row, "size")?));
-            if let Some((digest, size)) = ledger.write.optional(take, read).await? {
-                ledger.uncharge(size);
-                expired.push((project.clone(), digest, size));
-            }
+        // One whose account cannot be had is in no other one's way.
+        match expire_of(store, &project, before, now, share).await {
+            Ok(of_it) => expired.extend(of_it.into_iter().map(|(digest, size)| (project.clone(), digest, size))),
+            Err(error) => tracing::warn!(project = &*project.0, %error, "its orphans are charged until the next sweep"),
         }
-        ledger.commit().await?;
     }
+    Ok(expired)
+}
+
+async fn expire_of(
+    store: &SqlStore,
+    project: &ProjectId,
+    before: Timestamp,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<(Digest, u64)>> {
+    let find = query(
+        "SELECT digest FROM blob WHERE project_id = $1 AND orphan_since < $2 AND uncharged_at IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.project_id = $1 AND pin.digest = blob.digest) \
+         ORDER BY orphan_since LIMIT $3",
+    );
+    let find = find.bind(&*project.0).bind(before.as_millisecond()).bind(limit);
+    let digests = store.all(find, |row| row::text(row, "digest")).await?;
+    let Some(mut ledger) = open(store, project).await? else { return Ok(Vec::new()) };
+    let mut expired = Vec::new();
+    for digest in digests {
+        // It may have been renewed, or named, since.
+        let take = query(
+            "UPDATE blob SET orphan_since = NULL, uncharged_at = $4 WHERE project_id = $1 AND digest = $2 \
+             AND orphan_since < $3 AND uncharged_at IS NULL \
+             AND NOT EXISTS (SELECT 1 FROM pin WHERE pin.project_id = $1 AND pin.digest = $2) RETURNING digest, size",
+        );
+        let take = take.bind(&*project.0).bind(&*digest).bind(before.as_millisecond()).bind(now.as_millisecond());
+        let read = |row: &AnyRow| Ok((row::parse(row, "digest", Digest::parse)?, row::size(row, "size")?));
+        if let Some((digest, size)) = ledger.write.optional(take, read).await? {
+            ledger.uncharge(size);
+            expired.push((digest, size));
+        }
+    }
+    ledger.commit().await?;
     Ok(expired)
 }
 

@@ -172,8 +172,8 @@ impl Store for SqlStore {
     async fn reserve(&self, claim: &Claim) -> Result<Admission> {
         within(ledger::account::reserve(self, claim)).await
     }
-    async fn shrink(&self, id: &str, bytes: u64, expires_at: Timestamp) -> Result<()> {
-        within(ledger::account::shrink(self, id, bytes, expires_at)).await
+    async fn shrink(&self, id: &str, holder: &str, bytes: u64, expires_at: Timestamp) -> Result<()> {
+        within(ledger::account::shrink(self, id, holder, bytes, expires_at)).await
     }
     async fn release(&self, id: &str) -> Result<()> {
         within(ledger::account::release(self, id)).await

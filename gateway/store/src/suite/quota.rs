@@ -91,8 +91,8 @@ pub async fn a_reservation_grows_to_what_there_is_room_for_and_no_further(nodes:
     assert_eq!(held(&reserve("c", 0, 100).await), Some(0), "nothing is always there");
     assert!(account(&nodes, &acme).await.is_past_soft());
 
-    nodes.one.shrink("b", 100, at(700)).await.unwrap();
-    nodes.one.shrink("b", 300, at(700)).await.unwrap();
+    nodes.one.shrink("b", "one", 100, at(700)).await.unwrap();
+    nodes.one.shrink("b", "one", 300, at(700)).await.unwrap();
     assert_eq!(account(&nodes, &acme).await.reserved, 500);
     // What it turned out to be is charged, the rest comes back.
     let size = 350;

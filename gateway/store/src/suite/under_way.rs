@@ -63,6 +63,10 @@ pub async fn an_upload_is_one_nodes_at_a_time(nodes: Nodes) {
     assert!(is_let_in("other", 65).await, "nobody renews it any more");
     nodes.one.leave_upload("u", "one", None).await.unwrap();
     assert!(!is_let_in("one", 66).await, "only its holder gives it back");
+    nodes.one.shrink("u", "one", 0, at(700)).await.unwrap();
+    assert_eq!(account(&nodes, &acme).await.reserved, 200, "nor does anybody else lower it");
+    nodes.one.leave_upload("u", "one", Some("/v2/stale")).await.unwrap();
+    assert_ne!(nodes.one.upload("u").await.unwrap().unwrap().upstream.as_deref(), Some("/v2/stale"));
     nodes.other.leave_upload("u", "other", Some("/v2/further")).await.unwrap();
     assert_eq!(nodes.one.upload("u").await.unwrap().unwrap().upstream.as_deref(), Some("/v2/further"));
     assert!(is_let_in("one", 66).await);

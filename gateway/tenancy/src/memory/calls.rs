@@ -85,7 +85,7 @@ calls! {
         async fn quota_requests(&self, _: Option<&ProjectId>) -> Result<Vec<QuotaRequest>>;
         async fn decide_quota_request(&self, _: &str, _: &Decision) -> Result<QuotaRequest>;
         async fn reserve(&self, _: &Claim) -> Result<Admission>;
-        async fn shrink(&self, _: &str, _: u64, _: Timestamp) -> Result<()>;
+        async fn shrink(&self, _: &str, _: &str, _: u64, _: Timestamp) -> Result<()>;
         async fn release(&self, _: &str) -> Result<()>;
         async fn renew(&self, _: &[Box<str>], _: Timestamp, _: Timestamp, _: Option<&Lease>) -> Result<()>;
         async fn recount(&self, _: &ProjectId, _: bool) -> Result<(u64, u64)>;
