@@ -115,6 +115,6 @@ fn without_its_database_a_node_denies_and_says_so_and_comes_back() {
     repository.pull("1.0", &image);
     // The registry takes no more of an upload that was broken off; its room comes back with it.
     repository.at(Method::GET, &location).send().refused(404, "BLOB_UPLOAD_INVALID");
-    repository.at(Method::DELETE, &location).send();
+    repository.at(Method::DELETE, &location).send().expect(204);
     within(EFFECT, || (house.gateway.account("acme").reserved == 0).then_some(()));
 }
