@@ -181,7 +181,11 @@ impl Cli {
 
 fn block_on(command: impl Future<Output = Result<Answer, Failure>>) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::Refused(format!("cannot start: {error}")))?.block_on(command)
+    let runtime = runtime.map_err(|error| Failure::Refused(format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        crate::serve::outlive_file_limits().map_err(|error| Failure::Refused(format!("cannot start: {error}")))?;
+        command.await
+    })
 }
 
 /// Who gives a command, as it is written down: the user of the machine.

@@ -39,6 +39,7 @@ pub fn run(config: Config, config_file: &Path) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, config_file: PathBuf) -> anyhow::Result<()> {
+    outlive_file_limits()?;
     master_key::prepare_dir(&config.data_dir)?;
     let store = portcullis_store::open(&config.store.url, config.store.max_connections).await.context("store.url")?;
     let store: Arc<dyn Store> = Arc::new(store);
@@ -118,6 +119,12 @@ fn announce(registry: Option<String>, management: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "portcullis ready registry={registry} management={management}");
     let _ = out.flush();
+}
+
+/// From now on a write beyond RLIMIT_FSIZE fails, and does not end the process: whoever wrote says so, and goes on.
+pub fn outlive_file_limits() -> std::io::Result<()> {
+    // Who heeds it does not matter; that somebody does keeps it from ending the process.
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// What a process is told from outside.

@@ -4,6 +4,8 @@ use super::{SOON, broken, only, whole};
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::image::Manifest;
 use portcullis_tests::scene::{Scene, within};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 fn lines(file: &Path) -> Vec<serde_json::Value> {
@@ -68,6 +70,44 @@ fn an_export_that_is_moved_away_goes_on_in_a_new_file() {
     let pushes = |file: &Path| lines(file).iter().filter(|line| line["kind"] == "push").count();
     assert_eq!((pushes(&older), pushes(&file)), (1, 1), "each record is exported once");
     whole(&scene.gateway, &["--file", text(&older), "--file", text(&file)]);
+}
+
+/// How large files of a running gateway may become.
+fn limit_files(gateway: &Gateway, most: Option<u64>) {
+    let process = i32::try_from(gateway.id()).ok().and_then(Pid::from_raw);
+    prlimit(process, Resource::Fsize, Rlimit { current: most, ..getrlimit(Resource::Fsize) }).expect("its owner may");
+}
+
+#[test]
+fn an_export_at_the_limit_of_files_ends_no_gateway_and_goes_on_whole() {
+    let (scene, file) = scene();
+    scene.acme("app").push("1.0", &Manifest::image(1, 100));
+    exported(&file, "1.0");
+    // Far longer than the store, which is not to meet the limit.
+    let long = 64 * 1024 * 1024;
+    std::fs::rename(&file, file.with_extension("1")).expect("the test's own directory");
+    let mut export = std::fs::File::options().append(true).create(true).open(&file).expect("the test's own directory");
+    export.set_len(long).expect("a hole takes no room");
+    export.write_all(b"\n").expect("the test's own directory");
+    let most = long + 100;
+    limit_files(&scene.gateway, Some(most));
+    scene.acme("app").push("2.0", &Manifest::image(1, 100));
+    let audit = |state: bool| {
+        within(SOON, || {
+            let ready = scene.gateway.management().get("/readyz").send();
+            (ready.status == 200 && ready.json()["audit"] == state).then_some(())
+        });
+    };
+    audit(false);
+    limit_files(&scene.gateway, None);
+    audit(true);
+    let text = std::fs::read(&file).expect("it is there").split_off(usize::try_from(long).expect("it fits") + 1);
+    let after = file.with_extension("after");
+    std::fs::write(&after, text).expect("the test's own directory");
+    assert!(
+        lines(&after).iter().any(|line| line["kind"] == "push" && line["reference"] == "2.0"),
+        "each line is whole"
+    );
 }
 
 #[test]

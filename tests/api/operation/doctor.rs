@@ -16,7 +16,8 @@ fn everything_is_found_in_order(configure: impl FnOnce(Builder) -> Builder) {
     let gateway = configure(Gateway::before(&registry.url())).start();
     let doctor = gateway.cli(&["doctor", "--json"]).json();
     assert_eq!(doctor["ok"], true, "{doctor:#}");
-    for about in ["configuration", "data_dir", "master key", "store", "keys", "upstream", "isolation", "clock"] {
+    for about in ["configuration", "data_dir", "master key", "store", "keys", "audit", "upstream", "isolation", "clock"]
+    {
         assert_eq!(finding(&doctor, about)["level"], "ok", "{doctor:#}");
     }
     let is_postgres = gateway.store_url().starts_with("postgres");
@@ -24,6 +25,10 @@ fn everything_is_found_in_order(configure: impl FnOnce(Builder) -> Builder) {
     assert!(store.starts_with(if is_postgres { "PostgreSQL " } else { "SQLite " }), "{store}");
     assert!(!doctor.to_string().contains("store.url"), "a socket of this machine needs no TLS: {doctor:#}");
     assert_eq!(doctor.to_string().contains("PostgreSQL's"), is_postgres, "clocks are compared: {doctor:#}");
+    let checkpoints = finding(&doctor, "checkpoints");
+    let is_lost_with_the_store = checkpoints["found"].as_str().expect("a text").contains("on the store's disk");
+    assert_eq!(is_lost_with_the_store, !is_postgres, "{doctor:#}");
+    assert_eq!(checkpoints["level"], if is_postgres { "ok" } else { "warning" }, "{doctor:#}");
 }
 
 #[test]

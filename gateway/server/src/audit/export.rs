@@ -1,7 +1,7 @@
 //! Files beside the store: the last checkpoint of this node, and the export. Whoever can write the store cannot write these.
 
 use portcullis_tenancy::audit::{Checkpoint, Line};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -58,11 +58,18 @@ fn last_written(file: &Path, node: &str) -> io::Result<Option<u64>> {
 /// Appends lines, or none of them. The file is opened anew each time, so that it may be moved away at any.
 pub(super) fn append(file: &Path, lines: &str) -> io::Result<()> {
     let mut open = OpenOptions::new().append(true).create(true).mode(0o600).open(file)?;
+    all_or_nothing(&mut open, |open| {
+        open.write_all(lines.as_bytes())?;
+        open.sync_data()
+    })
+}
+
+fn all_or_nothing(open: &mut File, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let before = open.metadata()?.len();
-    let written = open.write_all(lines.as_bytes()).and_then(|()| open.sync_data());
+    let written = write(open);
     if written.is_err() {
-        // They are appended again, whole.
-        open.set_len(before)?;
+        // They are appended again, whole. Where that cannot be either, why it failed first is what is told.
+        let _ = open.set_len(before);
     }
     written
 }
@@ -113,5 +120,25 @@ mod tests {
         fs::rename(&file, dir.path().join("audit.jsonl.1")).unwrap();
         assert_eq!(position(), 1, "what was noted, where the file was moved away");
         assert_eq!(read_position(dir.path(), None, "node-b"), 0, "and not for another node");
+    }
+    #[test]
+    fn an_append_that_failed_halfway_leaves_no_half_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("audit.jsonl");
+        append(&file, "one\n").unwrap();
+        let mut open = OpenOptions::new().append(true).open(&file).unwrap();
+        let failed = all_or_nothing(&mut open, |open| {
+            open.write_all(b"tw")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        append(&file, "two\n").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "one\ntwo\n");
+    }
+
+    #[test]
+    fn why_an_append_failed_is_told_even_where_it_cannot_be_taken_back() {
+        let failed = append(Path::new("/dev/full"), "one\n").unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::StorageFull, "{failed}");
     }
 }

@@ -3,6 +3,8 @@
 //! and readiness tells.
 
 mod others;
+#[cfg(test)]
+mod tests;
 
 use super::{Audit, export, locked};
 use crate::app::App;

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod house;
+mod trail;
 mod upstream;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a command gives back, and how it is printed: text for people, JSON for machines, failures on standard error.
 
 use crate::config::ConfigError;
+use portcullis_oci::text::is_harmful;
 use portcullis_tenancy::{StoreError, TenancyError};
 use serde_json::{Value, json};
 use std::error::Error;
@@ -132,14 +133,10 @@ pub(super) fn line(text: &str) {
     let _ = writeln!(stderr().lock(), "{}", harmless(text));
 }
 
-/// Foreign text may stand in here (an upstream's message, a repository's name): no control or bidirectional characters
-/// reach a terminal.
+/// Foreign text may stand in here (an upstream's message, a repository's name): of what steers a terminal, ends of lines alone reach
+/// it, which are our own.
 pub(super) fn harmless(text: &str) -> String {
-    let harmful = |c: char| {
-        (c.is_control() && c != '\n')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if c != '\n' && is_harmful(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -172,5 +169,6 @@ mod tests {
     #[test]
     fn nothing_that_steers_a_terminal_is_printed() {
         assert_eq!(harmless("a\u{1b}[2J\u{202e}\r\nb\u{9b}"), "a\u{fffd}[2J\u{fffd}\u{fffd}\nb\u{fffd}");
+        assert_eq!(harmless("→ a\u{200b}b\u{61c}\u{feff}\u{e0041}"), "→ a\u{fffd}b\u{fffd}\u{fffd}\u{fffd}");
     }
 }

@@ -109,6 +109,8 @@ pub async fn what_changes_nothing_leaves_no_record(nodes: Nodes) {
     let refused = with(Kind::BlobPush).add_blob(&blob, Charge::By("up")).await.unwrap();
     assert!(matches!(refused, Admission::Refused(_)), "{refused:?}");
     with(Kind::Delete).remove_manifest(&acme.id, &app, &digest("m"), at(3)).await.unwrap();
+    assert_eq!(with(Kind::TagDelete).remove_tag(&acme.id, &app, &tag("1.0")).await.unwrap(), None);
+    assert_eq!(with(Kind::BlobDelete).remove_link(&acme.id, &app, &digest("b")).await.unwrap(), 0);
     with(Kind::ProjectCreate).add_project(&acme).await.unwrap_err();
     with(Kind::RobotCreate).add_robot(&ci).await.unwrap_err();
     with(Kind::RobotDelete).delete_robot(&RobotId("nobody".into())).await.unwrap_err();

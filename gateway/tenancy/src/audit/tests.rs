@@ -261,72 +261,79 @@ fn tampering() -> impl Strategy<Value = Tampering> {
 /// Does it; returns the first record at which something is wrong, where that is one.
 fn tamper(tampering: Tampering, entries: &mut Vec<Entry>, head: &mut Head) -> Option<u64> {
     let length = entries.len();
-    match tampering {
+    let first = match tampering {
         Tampering::Alter { index, field } => {
             alter(&mut entries[index % length], field);
-            Some(place(index % length))
+            index % length
         }
         Tampering::Remove { index } => {
             entries.remove(index % length);
-            Some(place(index % length))
+            index % length
         }
         Tampering::RemoveAndRenumber { index } => {
             entries.remove(index % length);
-            for later in &mut entries[index % length..] {
-                later.sequence = later.sequence.map(|sequence| sequence - 1);
-            }
-            Some(place(index % length))
+            renumber(&mut entries[index % length..], |sequence| sequence - 1);
+            index % length
         }
         Tampering::Swap { one, other } => {
-            let (one, other) =
-                (one % length, if other % length == one % length { (other + 1) % length } else { other % length });
+            let (one, other) = two_of(length, one, other);
             entries.swap(one, other);
             // What is read out of order is read again where it belongs.
-            Some(place(one.min(other)))
+            one.min(other)
         }
-        Tampering::SwapPlaces { one, other } => {
-            let (one, other) =
-                (one % length, if other % length == one % length { (other + 1) % length } else { other % length });
-            let (first, second) = (entries[one].sequence, entries[other].sequence);
-            entries[one].sequence = second;
-            entries[other].sequence = first;
-            entries.sort_by_key(|entry| entry.sequence);
-            Some(place(one.min(other)))
-        }
+        Tampering::SwapPlaces { one, other } => swap_places(entries, two_of(length, one, other)),
         Tampering::Repeat { index } => {
             let again = entries[index % length].clone();
             entries.insert(index % length, again);
-            Some(place(index % length))
+            index % length
         }
-        Tampering::Insert { index } => {
-            // With a key of his own.
-            let strange = keys(9).seal(note(3), NODE, at(1), &counting());
-            let index = index % (length + 1);
-            let (mut put_in, _) = keys(9).chain(NODE, None, vec![strange]);
-            put_in[0].sequence = Some(place(index));
-            for later in &mut entries[index..] {
-                later.sequence = later.sequence.map(|sequence| sequence + 1);
-            }
-            entries.insert(index, put_in.remove(0));
-            Some(place(index))
-        }
+        Tampering::Insert { index } => put_in(entries, index % (length + 1)),
         Tampering::Truncate { left } => {
             entries.truncate(left % length);
-            Some(place(left % length))
+            left % length
         }
         Tampering::TruncateAndTurnBack { left } => {
             entries.truncate(left % length);
             head.count = u64::try_from(entries.len()).unwrap();
             head.link = checkpoint_at(&keys(9), entries, entries.len()).link;
-            None
+            return None;
         }
         Tampering::Rewrite => {
-            let (anew, new_head) = chain(&keys(9), length);
-            *entries = anew;
-            *head = new_head;
-            Some(1)
+            (*entries, *head) = chain(&keys(9), length);
+            0
         }
+    };
+    Some(place(first))
+}
+
+/// Two that are not the same.
+fn two_of(length: usize, one: usize, other: usize) -> (usize, usize) {
+    let (one, other) = (one % length, other % length);
+    (one, if other == one { (other + 1) % length } else { other })
+}
+
+fn renumber(entries: &mut [Entry], new: impl Fn(u64) -> u64) {
+    for entry in entries {
+        entry.sequence = entry.sequence.map(&new);
     }
+}
+
+fn swap_places(entries: &mut [Entry], (one, other): (usize, usize)) -> usize {
+    let (first, second) = (entries[one].sequence, entries[other].sequence);
+    entries[one].sequence = second;
+    entries[other].sequence = first;
+    entries.sort_by_key(|entry| entry.sequence);
+    one.min(other)
+}
+
+/// A record sealed with a key of his own.
+fn put_in(entries: &mut Vec<Entry>, index: usize) -> usize {
+    let strange = keys(9).seal(note(3), NODE, at(1), &counting());
+    let (mut strange, _) = keys(9).chain(NODE, None, vec![strange]);
+    strange[0].sequence = Some(place(index));
+    renumber(&mut entries[index..], |sequence| sequence + 1);
+    entries.insert(index, strange.remove(0));
+    index
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! What is the gateway's own: how clients and store are reached, `data_dir`, the master key, the store, signing keys.
 
-use super::{Finding, judge_clock};
+use super::{Finding, judge_clock, trail};
 use crate::app::random;
 use crate::cli::output::with_sources;
 use crate::cli::show;
@@ -107,7 +107,12 @@ pub(super) async fn examine(config: &Config, now: Timestamp) -> Vec<Finding> {
         ));
     }
     match portcullis_store::open(&config.store.url, config.store.max_connections).await {
-        Ok(store) => findings.extend(examine_store(config, &store, master.as_ref(), now).await),
+        Ok(store) => {
+            findings.extend(examine_store(config, &store, master.as_ref(), now).await);
+            if let Some(master) = &master {
+                findings.extend(trail::examine(config, &store, master, now).await);
+            }
+        }
         Err(error) => {
             findings.push(Finding::error(
                 "store",

@@ -1,8 +1,9 @@
 use super::*;
 use crate::app::random;
-use crate::cli::doctor::{certificate, house, upstream};
+use crate::cli::doctor::{certificate, house, trail, upstream};
 use crate::config;
 use crate::upstream_admin::Probe;
+use portcullis_tenancy::audit::{AuditKeys, Checkpoint, Head, Kind, Link, Note};
 use portcullis_tenancy::key::{self, Algorithm, MasterKey, Purpose, StoredKey};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::pki_types::CertificateDer;
@@ -169,4 +170,67 @@ fn keys_are_judged_by_master_key_algorithm_and_age() {
         Level::Warning,
         "signed with es256, and tokens.algorithm is ed25519",
     );
+}
+
+/// A chain of two records, and a checkpoint behind each.
+fn trail(keys: &AuditKeys) -> (Head, [Checkpoint; 2]) {
+    let now = at("2027-01-15T08:00:00Z");
+    let waiting = (0..2).map(|_| keys.seal(Note::new(Kind::Push, "acme+ci"), "node-a", now, &random)).collect();
+    let (chained, head) = keys.chain("node-a", None, waiting);
+    let first = Link::first("node-a").then(1, &chained[0].record);
+    let checkpoints =
+        [(1, first), (2, head.link)].map(|(count, link)| keys.checkpoint("node-a", count, link, now, false));
+    (head, checkpoints)
+}
+
+#[test]
+fn the_trail_is_judged_by_its_ends_and_by_the_checkpoint() {
+    let keys = AuditKeys::new(&MasterKey::new([1; 32]));
+    let strange = AuditKeys::new(&MasterKey::new([2; 32]));
+    let (head, [first, second]) = trail(&keys);
+    let judge = |heads: &[(Head, u64)], checkpoint: Option<&Checkpoint>| {
+        trail::judge_chains(heads, &[], checkpoint, &keys.witness())
+    };
+    let whole = [(head.clone(), 2)];
+    assert_found(&judge(&[], None), Level::Ok, "nothing is written down yet");
+    assert_found(&judge(&whole, Some(&first)), Level::Ok, "2 records; each node's chain ends");
+    assert_eq!(worst(&judge(&whole, Some(&second))), Level::Ok);
+    for highest in [0, 1, 3] {
+        assert_found(&judge(&[(head.clone(), highest)], None), Level::Error, "node node-a does not end");
+    }
+    let forged = Head { count: 1, ..head.clone() };
+    assert_found(&judge(&[(forged, 1)], None), Level::Error, "node node-a does not end");
+    assert_found(
+        &trail::judge_chains(&whole, &["node-b".into()], None, &keys.witness()),
+        Level::Error,
+        "head of node node-b",
+    );
+    let turned_back = [(keys.head("node-a", 1, first.link, None), 1)];
+    assert_found(&judge(&turned_back, Some(&second)), Level::Error, "signed up to record 2");
+    assert_found(&judge(&[], Some(&first)), Level::Error, "signed up to record 1");
+    assert_found(&judge(&whole, Some(&trail(&strange).1[0])), Level::Error, "another deployment's");
+    // Where all were forgotten, a base stands for them.
+    let base = keys.checkpoint("node-a", 2, head.link, at("2027-01-16T08:00:00Z"), true);
+    assert_eq!(worst(&judge(&[(Head { base: Some(base), ..head }, 0)], None)), Level::Ok);
+}
+
+#[test]
+fn an_old_checkpoint_is_warned_of_where_records_came_after_it_and_any_on_the_stores_disk() {
+    let config = config("http://127.0.0.1:5000", "");
+    let (head, [first, second]) = trail(&AuditKeys::new(&MasterKey::new([1; 32])));
+    let heads = [(head, 2)];
+    let judge = |checkpoint: Option<&Checkpoint>, is_beside: bool, now: &str| {
+        [trail::judge_checkpoint(&config, &heads, checkpoint, is_beside, at(now))]
+    };
+    let (soon, later) = ("2027-01-15T08:01:00Z", "2027-01-15T09:00:00Z");
+    assert_found(&judge(None, false, soon), Level::Ok, "there is none in /nonexistent yet");
+    assert_found(&judge(Some(&first), false, soon), Level::Ok, "is 60 s old, at record 1");
+    assert_found(
+        &judge(Some(&first), false, later),
+        Level::Warning,
+        "is 60 min old, at record 1, and as many since are not signed: 1",
+    );
+    assert_found(&judge(Some(&second), false, later), Level::Ok, "is 60 min old, at record 2");
+    assert_found(&judge(Some(&second), true, later), Level::Warning, "on the store's disk");
+    assert_found(&judge(None, true, later), Level::Warning, "on the store's disk");
 }
