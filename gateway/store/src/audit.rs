@@ -8,11 +8,14 @@ use cells::{Cells, Column, rows};
 use portcullis_tenancy::audit::{Checkpoint, Entry, Head, Link, Record, Search};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{StoreError, Timestamp};
-use sqlx::{AssertSqlSafe, query};
+use sqlx::{AssertSqlSafe, Row, query};
 use std::fmt::Write as _;
 
 /// Records whose places one statement gives, at three values each.
 const CHUNK: usize = 100;
+
+/// How far records that can get no place are counted.
+const STUCK: u32 = 10_000;
 
 /// A record's columns.
 const ENTRY: [Column; 16] = [
@@ -84,13 +87,33 @@ pub(crate) async fn add(store: &SqlStore, entries: &[Entry]) -> Result<()> {
 }
 
 pub(crate) async fn waiting(store: &SqlStore, node: Option<&str>, limit: u32) -> Result<Vec<Entry>> {
-    let which = if node.is_some() { "node = $2 AND " } else { "" };
+    let which = if node.is_some() { format!("node = $2 AND {} AND ", has_id(store)) } else { String::new() };
     let rest = format!("FROM audit WHERE {which}sequence IS NULL ORDER BY audit.at, audit.id LIMIT $1");
     let bind = |find: Query<'static>| {
         let find = find.bind(i64::from(limit));
         if let Some(node) = node { find.bind(node.to_owned()) } else { find }
     };
     rows(store, &ENTRY, &rest, bind, read).await
+}
+
+/// Whether a record can be told from others: what is not in ASCII stands for bytes that are not known.
+fn has_id(store: &SqlStore) -> &'static str {
+    if store.is_sqlite() {
+        // Bytes that are none are no characters, and behind a zero byte it does not look.
+        "(typeof(id) = 'text' AND length(id) = length(CAST(id AS BLOB)) AND id NOT GLOB '*[^' || char(1) || '-' || char(127) || ']*')"
+    } else {
+        "(octet_length(id) = length(id))"
+    }
+}
+
+pub(crate) async fn stuck(store: &SqlStore, node: &str) -> Result<u64> {
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM audit WHERE node = $1 AND sequence IS NULL AND {} IS NOT TRUE LIMIT {STUCK}) AS stuck",
+        has_id(store)
+    );
+    let count = query(AssertSqlSafe(sql)).bind(node.to_owned());
+    let counted = store.optional(count, |row| row.try_get::<i64, _>(0).map_err(failure)).await?;
+    Ok(counted.and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
 }
 
 pub(crate) async fn waiting_nodes(store: &SqlStore, before: Timestamp) -> Result<Vec<Box<str>>> {

@@ -115,6 +115,7 @@ async fn whatever_is_written_into_a_row_is_named_on_postgres() {
 
 /// A record that nobody can read has its place like the others, or waits; those after it do not wait with it.
 async fn does_not_stop_its_chain(url: &str, id: &str) {
+    const MORE: u64 = 1100;
     let store = open(url, 2).await.unwrap();
     store.add_records(&["late", "nameless", "good"].map(|of| sealed(Kind::Push, of))).await.unwrap();
     run(url, "UPDATE audit SET at = 9223372036854775807 WHERE reference = 'late'").await;
@@ -131,12 +132,30 @@ async fn does_not_stop_its_chain(url: &str, id: &str) {
     store.add_records(&[sealed(Kind::Push, "next")]).await.unwrap();
     let step = advance(&store, &keys(), NODE, step.head.map(|head| (head.count, head.link))).await.unwrap();
     assert_eq!((step.chained.len(), step.changed, step.stuck), (1, 0, 1), "it goes on");
+
+    // However many he puts before all others.
+    let copies = format!(
+        "WITH RECURSIVE copy (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM copy WHERE number < {MORE}) \
+         INSERT INTO audit (id, node, at, kind, actor, outcome, times, mac) \
+         SELECT {id} || number, '{NODE}', 0, 'push', 'nobody', 'done', 1, '' FROM copy"
+    );
+    run(url, &copies).await;
+    store.add_records(&[sealed(Kind::Push, "last")]).await.unwrap();
+    let step = advance(&store, &keys(), NODE, step.head.map(|head| (head.count, head.link))).await.unwrap();
+    let of = step.chained.iter().map(|entry| entry.record.reference.as_deref().unwrap_or_default()).collect::<Vec<_>>();
+    assert_eq!((of, step.changed, step.stuck), (vec!["last"], 0, 1 + MORE));
 }
 
 #[tokio::test]
 async fn a_record_that_cannot_be_read_does_not_stop_its_chain_on_sqlite() {
     let directory = tempfile::tempdir().unwrap();
     does_not_stop_its_chain(&sqlite_url(&directory), "CAST(x'ff' AS TEXT)").await;
+}
+
+#[tokio::test]
+async fn a_record_whose_id_hides_what_cannot_be_read_does_not_stop_its_chain_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    does_not_stop_its_chain(&sqlite_url(&directory), "CAST(x'6100ff' AS TEXT)").await;
 }
 
 #[tokio::test]
