@@ -4,7 +4,7 @@
 mod cells;
 
 use crate::sql::{Query, SqlStore, bounded, failure};
-use cells::{Cells, Column, rows};
+use cells::{Cells, Column, MAX_TEXT, SHORTENED, rows};
 use portcullis_tenancy::audit::{Checkpoint, Entry, Head, Link, Record, Search};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{StoreError, Timestamp};
@@ -19,28 +19,32 @@ const STUCK: u32 = 10_000;
 
 /// A record's columns.
 const ENTRY: [Column; 16] = [
-    ("id", "id"),
-    ("node", "node"),
-    ("sequence", "sequence"),
-    ("at", "at"),
-    ("kind", "kind"),
-    ("actor", "actor"),
-    ("address", "address"),
-    ("project", "project"),
-    ("repository", "repository"),
-    ("reference", "reference"),
-    ("digest", "digest"),
-    ("outcome", "outcome"),
-    ("reason", "reason"),
-    ("request_id", "request_id"),
-    ("times", "times"),
-    ("mac", "mac"),
+    Column::text("id"),
+    Column::text("node"),
+    Column::number("sequence"),
+    Column::number("at"),
+    Column::text("kind"),
+    Column::text("actor"),
+    Column::text("address"),
+    Column::text("project"),
+    Column::text("repository"),
+    Column::text("reference"),
+    Column::text("digest"),
+    Column::text("outcome"),
+    Column::text("reason"),
+    Column::text("request_id"),
+    Column::number("times"),
+    Column::text("mac"),
 ];
-const NODE: [Column; 1] = [("node", "node")];
-const HEAD: [Column; 5] = [("node", "node"), ("count", "count"), ("link", "link"), ("seal", "seal"), ("base", "base")];
+const NODE: [Column; 1] = [Column::text("node")];
+const HEAD: [Column; 5] =
+    [Column::text("node"), Column::number("count"), Column::text("link"), Column::text("seal"), Column::text("base")];
 /// The highest place that is taken in a chain.
-const HIGHEST: Column =
-    ("(SELECT max(sequence) FROM audit WHERE audit.node = audit_chain.node AND audit.sequence IS NOT NULL)", "highest");
+const HIGHEST: Column = Column {
+    expression: "(SELECT max(sequence) FROM audit WHERE audit.node = audit_chain.node AND audit.sequence IS NOT NULL)",
+    name: "highest",
+    is_text: false,
+};
 /// Longest that a clock is ahead: a record of later has no time of its own any more.
 const AHEAD: i64 = 86_400_000;
 
@@ -96,14 +100,15 @@ pub(crate) async fn waiting(store: &SqlStore, node: Option<&str>, limit: u32) ->
     rows(store, &ENTRY, &rest, bind, read).await
 }
 
-/// Whether a record can be told from others: what is not in ASCII stands for bytes that are not known.
-fn has_id(store: &SqlStore) -> &'static str {
-    if store.is_sqlite() {
+/// Whether a record can be told from others: what is not in ASCII, or was shortened, stands for bytes that are not known.
+fn has_id(store: &SqlStore) -> String {
+    let is_ascii = if store.is_sqlite() {
         // Bytes that are none are no characters, and behind a zero byte it does not look.
-        "(typeof(id) = 'text' AND length(id) = length(CAST(id AS BLOB)) AND id NOT GLOB '*[^' || char(1) || '-' || char(127) || ']*')"
+        "typeof(id) = 'text' AND length(id) = length(CAST(id AS BLOB)) AND id NOT GLOB '*[^' || char(1) || '-' || char(127) || ']*'"
     } else {
-        "(octet_length(id) = length(id))"
-    }
+        "octet_length(id) = length(id)"
+    };
+    format!("(length(id) <= {MAX_TEXT} AND id NOT LIKE '%{SHORTENED}' AND {is_ascii})")
 }
 
 pub(crate) async fn stuck(store: &SqlStore, node: &str) -> Result<u64> {
