@@ -2,6 +2,7 @@
 //! a change is a part of its transaction; chaining is another, under the chain's own row, so that no push waits for it.
 
 mod cells;
+mod waiting;
 
 use crate::sql::{Query, SqlStore, bounded, failure};
 use cells::{Cells, Column, rows};
@@ -10,36 +11,39 @@ use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{StoreError, Timestamp};
 use sqlx::{AssertSqlSafe, query};
 use std::fmt::Write as _;
+pub(crate) use waiting::{stuck, waiting, waiting_nodes};
 
 /// Records whose places one statement gives, at three values each.
 const CHUNK: usize = 100;
 
 /// A record's columns.
 const ENTRY: [Column; 16] = [
-    ("id", "id"),
-    ("node", "node"),
-    ("sequence", "sequence"),
-    ("at", "at"),
-    ("kind", "kind"),
-    ("actor", "actor"),
-    ("address", "address"),
-    ("project", "project"),
-    ("repository", "repository"),
-    ("reference", "reference"),
-    ("digest", "digest"),
-    ("outcome", "outcome"),
-    ("reason", "reason"),
-    ("request_id", "request_id"),
-    ("times", "times"),
-    ("mac", "mac"),
+    Column::text("id"),
+    Column::text("node"),
+    Column::number("sequence"),
+    Column::number("at"),
+    Column::text("kind"),
+    Column::text("actor"),
+    Column::text("address"),
+    Column::text("project"),
+    Column::text("repository"),
+    Column::text("reference"),
+    Column::text("digest"),
+    Column::text("outcome"),
+    Column::text("reason"),
+    Column::text("request_id"),
+    Column::number("times"),
+    Column::text("mac"),
 ];
-const NODE: [Column; 1] = [("node", "node")];
-const HEAD: [Column; 5] = [("node", "node"), ("count", "count"), ("link", "link"), ("seal", "seal"), ("base", "base")];
+const NODE: [Column; 1] = [Column::text("node")];
+const HEAD: [Column; 5] =
+    [Column::text("node"), Column::number("count"), Column::text("link"), Column::text("seal"), Column::text("base")];
 /// The highest place that is taken in a chain.
-const HIGHEST: Column =
-    ("(SELECT max(sequence) FROM audit WHERE audit.node = audit_chain.node AND audit.sequence IS NOT NULL)", "highest");
-/// Longest that a clock is ahead: a record of later has no time of its own any more.
-const AHEAD: i64 = 86_400_000;
+const HIGHEST: Column = Column {
+    expression: "(SELECT max(sequence) FROM audit WHERE audit.node = audit_chain.node AND audit.sequence IS NOT NULL)",
+    name: "highest",
+    is_text: false,
+};
 
 const INSERT: &str = "INSERT INTO audit (id, node, sequence, at, kind, actor, address, project, repository, reference, digest, outcome, reason, \
      request_id, times, mac) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
@@ -81,24 +85,6 @@ pub(crate) async fn add(store: &SqlStore, entries: &[Entry]) -> Result<()> {
         write.execute(filled(INSERT_ONCE, entry)?).await?;
     }
     write.commit().await
-}
-
-pub(crate) async fn waiting(store: &SqlStore, node: Option<&str>, limit: u32) -> Result<Vec<Entry>> {
-    let which = if node.is_some() { "node = $2 AND " } else { "" };
-    let rest = format!("FROM audit WHERE {which}sequence IS NULL ORDER BY audit.at, audit.id LIMIT $1");
-    let bind = |find: Query<'static>| {
-        let find = find.bind(i64::from(limit));
-        if let Some(node) = node { find.bind(node.to_owned()) } else { find }
-    };
-    rows(store, &ENTRY, &rest, bind, read).await
-}
-
-pub(crate) async fn waiting_nodes(store: &SqlStore, before: Timestamp) -> Result<Vec<Box<str>>> {
-    let before = before.as_millisecond();
-    let rest =
-        bounded!("FROM (SELECT DISTINCT node FROM audit WHERE sequence IS NULL AND (at < $1 OR at > $2)) AS waiting");
-    let bind = |find: Query<'static>| find.bind(before).bind(before.saturating_add(AHEAD));
-    rows(store, &NODE, rest, bind, |cells| cells.text("node")).await
 }
 
 pub(crate) async fn head(store: &SqlStore, node: &str) -> Result<Option<Head>> {

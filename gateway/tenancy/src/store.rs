@@ -315,9 +315,12 @@ pub trait Store: Send + Sync {
     fn audited(&self, entry: Entry) -> Arc<dyn Store>;
     /// Writes records down that belong to no change. One that is there already is no error.
     async fn add_records(&self, entries: &[Entry]) -> Result<()>;
-    /// Records of a node, or of all, that have no place in its chain yet, the oldest first. A record of which something cannot be
+    /// Records that have no place in their chain yet, the oldest first: of all nodes, or of one those that can get one, for their ids
+    /// can be told from others. A record of which something cannot be
     /// read, here and in all that follows, comes with what can, and without its seal; such a head comes without its own.
     async fn waiting_records(&self, node: Option<&str>, limit: u32) -> Result<Vec<Entry>>;
+    /// How many more wait at a node, and can get no place; it counts no further than to some ten thousand.
+    async fn stuck_records(&self, node: &str) -> Result<u64>;
     /// Nodes at which a record has waited since before that time, or whose time is none.
     async fn waiting_nodes(&self, before: Timestamp) -> Result<Vec<Box<str>>>;
     /// How far a node's chain has got; none where it has not begun.

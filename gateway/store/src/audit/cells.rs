@@ -11,6 +11,13 @@ use std::cell::Cell;
 /// Stands where something cannot be read: no name or id of ours has it.
 const UNREADABLE: &str = "\u{fffd}";
 
+/// Longest text that is read, in bytes: none of ours is nearly so long.
+pub(super) const MAX_TEXT: usize = 4096;
+/// Letters that are shown of a longer one.
+const SHOWN: usize = 200;
+/// Stands behind one that was shortened: no text of ours has it.
+pub(super) const SHORTENED: char = '\u{1a}';
+
 /// How a row's cells come.
 #[derive(Clone, Copy)]
 enum Form {
@@ -19,8 +26,23 @@ enum Form {
     Hexadecimal,
 }
 
-/// What is asked of each row: an expression, and its name.
-pub(super) type Column = (&'static str, &'static str);
+/// What is asked of each row.
+#[derive(Clone, Copy)]
+pub(super) struct Column {
+    pub(super) expression: &'static str,
+    pub(super) name: &'static str,
+    pub(super) is_text: bool,
+}
+
+impl Column {
+    pub(super) const fn text(name: &'static str) -> Self {
+        Self { expression: name, name, is_text: true }
+    }
+
+    pub(super) const fn number(name: &'static str) -> Self {
+        Self { expression: name, name, is_text: false }
+    }
+}
 
 /// One row.
 pub(super) struct Cells<'r> {
@@ -38,7 +60,7 @@ pub(super) async fn rows<T>(
     read: impl Fn(&Cells<'_>) -> T,
 ) -> Result<Vec<T>> {
     let ask = |form| {
-        let columns: Vec<String> = columns.iter().map(|column| form_of(form, column)).collect();
+        let columns: Vec<String> = columns.iter().map(|column| form_of(form, store.is_sqlite(), column)).collect();
         let sql = format!("SELECT {} {rest}", columns.join(", "));
         let read = &read;
         let asked = bind(query(AssertSqlSafe(sql)));
@@ -50,10 +72,22 @@ pub(super) async fn rows<T>(
     }
 }
 
-fn form_of(form: Form, (expression, name): &Column) -> String {
+/// Too long a text is cut before it comes: it may be longer than memory.
+fn form_of(form: Form, is_sqlite: bool, column: &Column) -> String {
+    let Column { expression, name, is_text } = *column;
+    // Of a text, SQLite's `length` sees no further than to a zero byte.
+    let length =
+        if is_sqlite { format!("length(CAST({expression} AS BLOB))") } else { format!("octet_length({expression})") };
+    let value = if is_text {
+        format!(
+            "CASE WHEN {length} > {MAX_TEXT} THEN substr({expression}, 1, {SHOWN}) || '{SHORTENED}' ELSE {expression} END"
+        )
+    } else {
+        expression.to_owned()
+    };
     match form {
-        Form::Plain => format!("{expression} AS {name}"),
-        Form::Hexadecimal => format!("typeof({expression}) || ' ' || hex({expression}) AS {name}"),
+        Form::Plain => format!("{value} AS {name}"),
+        Form::Hexadecimal => format!("typeof({expression}) || ' ' || hex({value}) AS {name}"),
     }
 }
 
@@ -69,6 +103,9 @@ impl Cells<'_> {
     /// A text that may be missing.
     pub(super) fn optional(&self, column: &str) -> Option<Box<str>> {
         match self.string(column) {
+            Ok(Some(text)) if text.ends_with(SHORTENED) => {
+                Some(self.spoiled(text.replace(SHORTENED, UNREADABLE).into()))
+            }
             Ok(text) => text.map(String::into_boxed_str),
             Err(Strange(text)) => Some(self.spoiled(text.into())),
         }

@@ -375,6 +375,9 @@ impl Store for SqlStore {
     async fn waiting_records(&self, node: Option<&str>, limit: u32) -> Result<Vec<Entry>> {
         within(audit::waiting(self, node, limit)).await
     }
+    async fn stuck_records(&self, node: &str) -> Result<u64> {
+        within(audit::stuck(self, node)).await
+    }
     async fn waiting_nodes(&self, before: Timestamp) -> Result<Vec<Box<str>>> {
         within(audit::waiting_nodes(self, before)).await
     }

@@ -72,6 +72,8 @@ async fn whatever_is_written_into_a_row_is_named_on_sqlite() {
     let bytes = [
         ("UPDATE audit SET actor = CAST(x'61ff' AS TEXT) WHERE sequence = 2", 2),
         ("UPDATE audit SET id = CAST(x'ff' AS TEXT) WHERE sequence = 1", 1),
+        ("UPDATE audit SET actor = actor || CAST(x'00' AS TEXT) WHERE sequence = 2", 2),
+        ("UPDATE audit SET actor = actor || CAST(zeroblob(5000) AS TEXT) WHERE sequence = 2", 2),
         ("UPDATE audit SET node = CAST(x'6eff' AS TEXT) WHERE sequence = 3", 3),
         ("UPDATE audit SET mac = CAST(x'ff' AS TEXT) WHERE sequence = 4", 4),
         ("UPDATE audit_chain SET link = CAST(x'ff' AS TEXT)", 4),
@@ -115,6 +117,7 @@ async fn whatever_is_written_into_a_row_is_named_on_postgres() {
 
 /// A record that nobody can read has its place like the others, or waits; those after it do not wait with it.
 async fn does_not_stop_its_chain(url: &str, id: &str) {
+    const MORE: u64 = 1100;
     let store = open(url, 2).await.unwrap();
     store.add_records(&["late", "nameless", "good"].map(|of| sealed(Kind::Push, of))).await.unwrap();
     run(url, "UPDATE audit SET at = 9223372036854775807 WHERE reference = 'late'").await;
@@ -131,6 +134,18 @@ async fn does_not_stop_its_chain(url: &str, id: &str) {
     store.add_records(&[sealed(Kind::Push, "next")]).await.unwrap();
     let step = advance(&store, &keys(), NODE, step.head.map(|head| (head.count, head.link))).await.unwrap();
     assert_eq!((step.chained.len(), step.changed, step.stuck), (1, 0, 1), "it goes on");
+
+    // However many he puts before all others.
+    let copies = format!(
+        "WITH RECURSIVE copy (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM copy WHERE number < {MORE}) \
+         INSERT INTO audit (id, node, at, kind, actor, outcome, times, mac) \
+         SELECT {id} || number, '{NODE}', 0, 'push', 'nobody', 'done', 1, '' FROM copy"
+    );
+    run(url, &copies).await;
+    store.add_records(&[sealed(Kind::Push, "last")]).await.unwrap();
+    let step = advance(&store, &keys(), NODE, step.head.map(|head| (head.count, head.link))).await.unwrap();
+    let of = step.chained.iter().map(|entry| entry.record.reference.as_deref().unwrap_or_default()).collect::<Vec<_>>();
+    assert_eq!((of, step.changed, step.stuck), (vec!["last"], 0, 1 + MORE));
 }
 
 #[tokio::test]
@@ -140,7 +155,49 @@ async fn a_record_that_cannot_be_read_does_not_stop_its_chain_on_sqlite() {
 }
 
 #[tokio::test]
+async fn a_record_whose_id_hides_what_cannot_be_read_does_not_stop_its_chain_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    does_not_stop_its_chain(&sqlite_url(&directory), "CAST(x'6100ff' AS TEXT)").await;
+}
+
+#[tokio::test]
 async fn a_record_that_cannot_be_read_does_not_stop_its_chain_on_postgres() {
     let server = Server::get();
     does_not_stop_its_chain(&server.database().await, "'\u{fffd}'").await;
+}
+
+/// A text that is longer than any of ours comes shortened, and is named; so does what only looks as if it had been.
+async fn is_shortened(url: &str) {
+    let store = open(url, 2).await.unwrap();
+    store.add_records(&["1", "2"].map(|of| sealed(Kind::Push, of))).await.unwrap();
+    let head = chain_all(&store, NODE).await.unwrap();
+    for (text, shown) in [("ä".repeat(4000), 201), ("x".repeat(4096), 4096), ("like it\u{1a}".to_owned(), 8)] {
+        run(url, &format!("UPDATE audit SET reason = '{text}' WHERE sequence = 2")).await;
+        let fault = verified(&store).await.unwrap_err();
+        assert_eq!((fault.sequence, &fault.wrong), (2, &Wrong::Changed));
+        let reason = fault.record.and_then(|record| record.reason).unwrap();
+        assert_eq!(reason.chars().count(), shown);
+        assert_eq!(reason.ends_with('\u{fffd}'), shown != 4096, "{reason}");
+    }
+    store.add_records(&["long", "looks", "good"].map(|of| sealed(Kind::Push, of))).await.unwrap();
+    let long = "x".repeat(5000);
+    run(url, &format!("UPDATE audit SET id = '{long}' WHERE reference = 'long'")).await;
+    run(url, "UPDATE audit SET id = 'like it\u{1a}' WHERE reference = 'looks'").await;
+    let step = advance(&store, &keys(), NODE, Some((head.count, head.link))).await.unwrap();
+    assert_eq!((step.chained.len(), step.changed, step.stuck), (1, 0, 2), "an id that was shortened is nobody's");
+    run(url, &format!("UPDATE audit_chain SET seal = '{long}'")).await;
+    let head = store.audit_head(NODE).await.unwrap().unwrap();
+    assert!(head.seal.is_empty(), "nobody sealed it");
+}
+
+#[tokio::test]
+async fn a_text_that_is_too_long_is_shortened_and_named_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    is_shortened(&sqlite_url(&directory)).await;
+}
+
+#[tokio::test]
+async fn a_text_that_is_too_long_is_shortened_and_named_on_postgres() {
+    let server = Server::get();
+    is_shortened(&server.database().await).await;
 }

@@ -56,9 +56,9 @@ pub async fn advance(
     for _ in 0..TRIES {
         let before = store.audit_head(node).await?;
         check(store, keys, node, before.as_ref(), known).await?;
-        let (waiting, stuck): (Vec<_>, Vec<_>) =
-            store.waiting_records(Some(node), BATCH).await?.into_iter().partition(has_id);
-        let stuck = count(stuck.len());
+        // The store leaves them out: set aside here, a page of them would keep all others from their places.
+        let stuck = store.stuck_records(node).await?;
+        let waiting = store.waiting_records(Some(node), BATCH).await?;
         if waiting.is_empty() {
             return Ok(Step { head: before, stuck, ..Step::default() });
         }
@@ -73,11 +73,6 @@ pub async fn advance(
         }
     }
     Err(StoreError::Changed.into())
-}
-
-/// Whether a record can be told from others: what cannot be read stands for bytes that are not known.
-fn has_id(entry: &Entry) -> bool {
-    entry.record.id.is_ascii()
 }
 
 fn count(records: usize) -> u64 {

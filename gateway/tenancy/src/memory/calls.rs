@@ -125,6 +125,7 @@ calls! {
         async fn set_walk_position(&self, _: &ProjectId, _: Walk, _: Option<&RepositoryName>, _: Timestamp) -> Result<()>;
         async fn add_records(&self, _: &[Entry]) -> Result<()>;
         async fn waiting_records(&self, _: Option<&str>, _: u32) -> Result<Vec<Entry>>;
+        async fn stuck_records(&self, _: &str) -> Result<u64>;
         async fn waiting_nodes(&self, _: Timestamp) -> Result<Vec<Box<str>>>;
         async fn audit_head(&self, _: &str) -> Result<Option<Head>>;
         async fn audit_heads(&self) -> Result<Vec<(Head, u64)>>;

@@ -1,6 +1,7 @@
 //! `audit verify`: the store, or an export, against the deployment's key and whatever checkpoints there are.
 
 mod export;
+mod lines;
 #[cfg(test)]
 mod tests;
 
@@ -9,19 +10,16 @@ use crate::audit::{checkpoint_path, read_checkpoint};
 use crate::cli::output::{Answer, Failure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use lines::read_checkpoints;
 use portcullis_tenancy::Store;
-use portcullis_tenancy::audit::{AuditKeys, Checkpoint, Fault, Head, Line, Verified, Verifier, Witness, Wrong};
+use portcullis_tenancy::audit::{AuditKeys, Checkpoint, Fault, Head, Verified, Verifier, Witness, Wrong};
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Records that are read at a time.
 const PAGE: u32 = 1000;
 /// Records without a place that are looked at: a gateway that runs leaves few.
 const WAITING: u32 = 10_000;
-/// Longest line of an export.
-const MAX_LINE: u64 = 64 * 1024;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Verify {
@@ -46,6 +44,10 @@ struct Findings {
     faults: Vec<Fault>,
     /// Records in no place that are not what was written down, by id.
     waiting: Vec<Box<str>>,
+    /// Lines of an export that cannot be read.
+    unreadable: Vec<String>,
+    /// Records that nothing was there to verify them with.
+    unverified: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -176,42 +178,6 @@ fn progress(json: bool, heads: &[(Head, u64)]) -> ProgressBar {
     bar
 }
 
-fn read_checkpoints(files: &[PathBuf]) -> Result<Vec<Checkpoint>, Failure> {
-    let mut all = Vec::new();
-    for file in files {
-        let before = all.len();
-        each_line(file, |line| {
-            if let Line::Checkpoint(checkpoint) = line {
-                all.push(checkpoint);
-            }
-        })?;
-        if all.len() == before {
-            return Err(Failure::Refused(format!(
-                "{}: there is no checkpoint in it; `portcullis audit checkpoint` prints one for each node",
-                file.display()
-            )));
-        }
-    }
-    Ok(all)
-}
-
-fn each_line(file: &Path, mut each: impl FnMut(Line)) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::Refused(format!("{}: {error}", file.display()));
-    let mut reader = BufReader::new(File::open(file).map_err(|error| failed(&error))?);
-    let mut text = String::new();
-    for number in 1_u64.. {
-        text.clear();
-        let read = std::io::Read::take(&mut reader, MAX_LINE).read_line(&mut text).map_err(|error| failed(&error))?;
-        if read == 0 {
-            return Ok(());
-        }
-        if !text.trim().is_empty() {
-            each(Line::parse(text.trim()).map_err(|error| failed(&format!("line {number}: {error}")))?);
-        }
-    }
-    Ok(())
-}
-
 impl Findings {
     fn answer(self, witness: &Witness) -> Answer {
         let mut text = String::new();
@@ -234,8 +200,14 @@ impl Findings {
         for id in &self.waiting {
             text.push_str(&format!("NOT WHOLE: the record {id}, which has no place yet, was changed\n"));
         }
-        let is_wrong = !self.faults.is_empty() || !self.waiting.is_empty();
-        let failed = is_wrong || (self.verified.is_empty() && !self.notes.is_empty());
+        for line in &self.unreadable {
+            text.push_str(&format!("NOT WHOLE: {line}\n"));
+        }
+        for records in &self.unverified {
+            text.push_str(&format!("NOT VERIFIED: {records}\n"));
+        }
+        let is_wrong = !self.faults.is_empty() || !self.waiting.is_empty() || !self.unreadable.is_empty();
+        let failed = is_wrong || !self.unverified.is_empty() || (self.verified.is_empty() && !self.notes.is_empty());
         if is_wrong {
             text.push_str(
                 "Next: keep the store as it is now (`portcullis backup FILE`, or pg_dump), compare with what audit.export_file and the log have, and find out who can write the store.\n",
@@ -252,6 +224,8 @@ impl Findings {
             "chains": self.verified.iter().map(chain_json).collect::<Vec<_>>(),
             "faults": self.faults.iter().map(fault_json).collect::<Vec<_>>(),
             "changed_while_waiting": self.waiting,
+            "unreadable_lines": self.unreadable,
+            "unverified": self.unverified,
             "notes": self.notes,
         });
         Answer { text, json, failed }

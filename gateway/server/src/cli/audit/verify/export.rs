@@ -1,8 +1,10 @@
 //! An export, line by line: it may be longer than memory. It is read twice, for a checkpoint stands behind what it is about.
 
-use super::{Findings, each_line, missed};
+use super::lines::{each_line, is_too_long};
+use super::{Findings, missed};
 use crate::cli::output::Failure;
-use portcullis_tenancy::audit::{Checkpoint, Entry, Fault, Line, Verifier, Witness, Wrong};
+use portcullis_tenancy::audit::{Checkpoint, Entry, Fault, Line, Verified, Verifier, Witness, Wrong};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -17,7 +19,8 @@ struct Part {
 /// One node's records under verification.
 struct Chain<'w> {
     verifier: Verifier<'w>,
-    /// Up to this place nothing says what was there.
+    /// The next of them, up to the first checkpoint, that nothing says of what they were: all must be there, in order.
+    next: u64,
     unseen: u64,
     fault: Option<Fault>,
 }
@@ -31,9 +34,9 @@ pub(super) fn verify(
 ) -> Result<Findings, Failure> {
     let is_wanted = |node: &str| nodes.is_empty() || nodes.iter().any(|wanted| **wanted == *node);
     let given: Vec<Checkpoint> = given.iter().filter(|one| is_wanted(&one.node)).cloned().collect();
-    let mut parts = survey(files)?;
-    parts.retain(|node, _| is_wanted(node));
     let mut findings = Findings::default();
+    let mut parts = survey(files, &mut findings.unreadable)?;
+    parts.retain(|node, _| is_wanted(node));
     for node in nodes.iter().filter(|node| !parts.contains_key(*node) && !given.iter().any(|one| one.node == **node)) {
         findings.faults.push(Fault { node: node.clone(), sequence: 1, record: None, wrong: Wrong::Gone });
     }
@@ -41,7 +44,7 @@ pub(super) fn verify(
     let mut chains = BTreeMap::new();
     for (node, mut part) in parts {
         part.checkpoints.extend(given.iter().filter(|one| one.node == node).cloned());
-        match part.begin(&node, witness, &mut findings.notes) {
+        match part.begin(&node, witness, &mut findings.unverified) {
             Ok(Some(chain)) => {
                 chains.insert(node, chain);
             }
@@ -58,8 +61,8 @@ pub(super) fn verify(
             }
         })?;
     }
-    for chain in chains.into_values() {
-        match chain.fault.map_or_else(|| chain.verifier.end(None), Err) {
+    for (node, chain) in chains {
+        match chain.end(node) {
             Ok(verified) => findings.verified.push(verified),
             Err(fault) => findings.faults.push(fault),
         }
@@ -68,14 +71,14 @@ pub(super) fn verify(
 }
 
 /// What is in it.
-fn survey(files: &[PathBuf]) -> Result<BTreeMap<Box<str>, Part>, Failure> {
+fn survey(files: &[PathBuf], unreadable: &mut Vec<String>) -> Result<BTreeMap<Box<str>, Part>, Failure> {
     let mut parts: BTreeMap<Box<str>, Part> = BTreeMap::new();
     for file in files {
         if std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
             let why = "it is no file that can be read twice; write the export to one first";
             return Err(Failure::Refused(format!("{}: {why}", file.display())));
         }
-        each_line(file, |line| match line {
+        let too_long = each_line(file, |line| match line {
             Line::Entry(entry) => {
                 let place = entry.sequence.unwrap_or_default();
                 parts.entry(entry.record.node).or_default().first.get_or_insert(place);
@@ -84,6 +87,7 @@ fn survey(files: &[PathBuf]) -> Result<BTreeMap<Box<str>, Part>, Failure> {
                 parts.entry(checkpoint.node.clone()).or_default().checkpoints.push(checkpoint);
             }
         })?;
+        unreadable.extend(too_long.into_iter().map(|line| is_too_long(file, line)));
     }
     Ok(parts)
 }
@@ -111,7 +115,13 @@ fn miss(parts: &BTreeMap<Box<str>, Part>, given: &[Checkpoint], witness: &Witnes
 
 impl Part {
     /// Begins at its first record, or behind the first checkpoint where it begins within the chain.
-    fn begin<'w>(&self, node: &str, witness: &'w Witness, notes: &mut Vec<String>) -> Result<Option<Chain<'w>>, Fault> {
+    fn begin<'w>(
+        &self,
+        node: &str,
+        witness: &'w Witness,
+        unverified: &mut Vec<String>,
+    ) -> Result<Option<Chain<'w>>, Fault> {
+        const NEXT: &str = "give the part before it with --file, or a checkpoint from before it with --checkpoint; --node leaves other nodes out";
         let Some(first) = self.first else { return Ok(None) };
         let before = first.saturating_sub(1);
         let begin = self.checkpoints.iter().filter(|one| one.count >= before && witness.has_checkpoint(one));
@@ -119,28 +129,47 @@ impl Part {
             _ if before == 0 => Verifier::new(witness, node, None, &self.checkpoints)?,
             Some(begin) => Verifier::behind(witness, begin, &self.checkpoints)?,
             None => {
-                notes.push(format!(
-                    "node {node}: it begins at record {first}, and no checkpoint says what came before: give one with --checkpoint FILE"
+                unverified.push(format!(
+                    "node {node}: it begins at record {first}, and no checkpoint says what came before: {NEXT}"
                 ));
                 return Ok(None);
             }
         };
         let unseen = verifier.count();
         if unseen > before {
-            notes.push(format!(
-                "node {node}: {} records before the first checkpoint were not looked at",
-                unseen.saturating_sub(before)
+            unverified.push(format!(
+                "node {node}: records {first} to {unseen} come before the first checkpoint, and nothing says what came before them: {NEXT}"
             ));
         }
-        Ok(Some(Chain { verifier, unseen, fault: None }))
+        Ok(Some(Chain { verifier, next: first, unseen, fault: None }))
     }
 }
 
 impl Chain<'_> {
     fn take(&mut self, entry: &Entry) {
-        let is_looked_at = entry.sequence.is_none_or(|place| place > self.unseen);
-        if self.fault.is_none() && (is_looked_at || self.unseen == 0) {
-            self.fault = self.verifier.take(entry).err();
+        if self.fault.is_some() {
+            return;
         }
+        if self.next > self.unseen {
+            self.fault = self.verifier.take(entry).err();
+            return;
+        }
+        let place = entry.sequence.unwrap_or_default();
+        let fault = |sequence, record, wrong| Some(Fault { node: entry.record.node.clone(), sequence, record, wrong });
+        match place.cmp(&self.next) {
+            Ordering::Equal => self.next = self.next.saturating_add(1),
+            Ordering::Less => self.fault = fault(place, Some(Box::new(entry.record.clone())), Wrong::OutOfPlace),
+            Ordering::Greater => self.fault = fault(self.next, None, Wrong::Gone),
+        }
+    }
+
+    fn end(self, node: Box<str>) -> Result<Verified, Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        if self.next <= self.unseen {
+            return Err(Fault { node, sequence: self.next, record: None, wrong: Wrong::Cut { of: self.unseen } });
+        }
+        self.verifier.end(None)
     }
 }

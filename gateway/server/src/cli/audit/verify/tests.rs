@@ -92,6 +92,53 @@ fn a_record_without_a_place_is_no_way_around_those_that_follow() {
 }
 
 #[test]
+fn what_comes_before_the_first_checkpoint_is_not_whole_and_stands_in_order() {
+    let of_b = chain("node-b", 7).0;
+    let b = lines(&of_b);
+    let check = |places: &[usize]| {
+        let part: Vec<String> = places.iter().map(|place| b[place - 1].clone()).collect();
+        verify(&part, &[], &[chain("node-b", 5).1])
+    };
+    let found = check(&[3, 4, 5, 6, 7]);
+    assert_eq!(faults(&found), []);
+    assert_eq!(found.verified.iter().map(|one| (one.count, one.seen)).collect::<Vec<_>>(), [(7, 2)]);
+    let answer = found.answer(&keys().witness());
+    assert!(answer.failed && answer.text.contains("NOT VERIFIED: node node-b: records 3 to 5"), "{}", answer.text);
+
+    assert_eq!(faults(&check(&[3, 4, 5, 6, 4, 7])), [("node-b", 4, &Wrong::OutOfPlace)]);
+    assert_eq!(faults(&check(&[3, 4, 5, 6, 7, 1])), [("node-b", 1, &Wrong::OutOfPlace)]);
+    assert_eq!(faults(&check(&[3, 2, 3, 4, 5, 6, 7])), [("node-b", 2, &Wrong::OutOfPlace)]);
+    assert_eq!(faults(&check(&[3, 5, 6, 7])), [("node-b", 4, &Wrong::Gone)]);
+    assert_eq!(faults(&check(&[3, 4])), [("node-b", 5, &Wrong::Cut { of: 5 })]);
+}
+
+#[test]
+fn a_node_that_nothing_vouches_for_is_not_whole_unless_it_is_left_out() {
+    let (of_a, of_b) = (chain("node-a", 3).0, chain("node-b", 5).0);
+    let both = [&lines(&of_a)[..], &lines(&of_b)[2..]].concat();
+    let answer = verify(&both, &[], &[]).answer(&keys().witness());
+    assert!(answer.failed && answer.text.contains("NOT VERIFIED: node node-b"), "{}", answer.text);
+    assert_eq!(answer.json["whole"], false);
+    assert!(!verify(&both, &["node-a"], &[]).answer(&keys().witness()).failed);
+}
+
+#[test]
+fn a_line_that_is_too_long_is_named_and_the_others_are_verified() {
+    let (of_a, of_b) = (chain("node-a", 3).0, chain("node-b", 2).0);
+    let mut all = [lines(&of_a), lines(&of_b)].concat();
+    let limit = usize::try_from(lines::MAX_LINE).unwrap();
+    all[1] = "ä".repeat(limit);
+    let found = verify(&all, &[], &[]);
+    assert_eq!(faults(&found), [("node-a", 2, &Wrong::Gone)]);
+    assert_eq!(found.verified.iter().map(|one| (&*one.node, one.seen)).collect::<Vec<_>>(), [("node-b", 2)]);
+    all.splice(1..2, [lines(&of_a)[1].clone(), "x".repeat(limit)]);
+    let found = verify(&all, &[], &[]);
+    assert_eq!((found.faults.len(), found.verified.len()), (0, 2));
+    let answer = found.answer(&keys().witness());
+    assert!(answer.failed && answer.text.contains("line 3 is longer than"), "{}", answer.text);
+}
+
+#[test]
 fn what_cannot_be_read_twice_is_refused() {
     let error = export::verify(&["/dev/null".into()], &[], &[], &keys().witness()).err().unwrap();
     assert!(error.to_string().contains("read twice"), "{error}");
