@@ -10,6 +10,7 @@ use portcullis_oci::Operation;
 use portcullis_tenancy::limit::{Ask, Rate};
 use portcullis_tenancy::{Robot, grant};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// An upload that has moved so many bytes has begun, and may end whatever is owed. Less is no beginning: it would cost next to
 /// nothing to begin a thousand of them while nothing is owed.
@@ -18,11 +19,17 @@ const BEGUN: u64 = 1024 * 1024;
 /// A project's guests together may have one of so many parts at once of what its robots may.
 const GUESTS_PART: u32 = 3;
 
+/// The places that a request has among what may be under way at once. Its answer has them until its end, and so does what is
+/// carried out for it, which may go on when the client has gone.
+pub struct Places {
+    _requests: [Option<Place>; 2],
+    _uploads: [Option<Place>; 2],
+}
+
 /// An operation that its limits allow. Only this stage makes one.
 pub struct Admitted {
     granted: Granted,
-    places: [Option<Place>; 2],
-    under_way: [Option<Place>; 2],
+    places: Arc<Places>,
     pulls_left: Option<PullsLeft>,
 }
 
@@ -41,13 +48,13 @@ impl Admitted {
         &mut self.granted
     }
 
-    /// Its places among the requests under way, which it has until its answer's end.
-    pub(super) fn under_way(&mut self) -> [Option<Place>; 2] {
-        std::mem::take(&mut self.under_way)
+    /// Its places, which are given back when the last who shares them drops them.
+    pub(super) fn places(&self) -> Arc<Places> {
+        Arc::clone(&self.places)
     }
 
-    /// What was granted, and an upload's places, which are given back when they are dropped.
-    pub(super) fn into_parts(self) -> (Granted, [Option<Place>; 2]) {
+    /// What was granted, and its places.
+    pub(super) fn into_parts(self) -> (Granted, Arc<Places>) {
         (self.granted, self.places)
     }
 }
@@ -72,8 +79,8 @@ pub async fn admit_login(visit: &Visit, robot: &Robot) -> Result<(), Refusal> {
 pub async fn admit(visit: &Visit, granted: Granted, meter: &mut Meter) -> Result<Admitted, Refusal> {
     let app = &visit.worker.app;
     let guest = guest(visit, &granted);
-    let under_way = under_way(visit, &granted, guest.is_some())?;
-    let places = upload_places(visit, &granted)?;
+    let requests = under_way(visit, &granted, guest.is_some())?;
+    let places = Arc::new(Places { _requests: requests, _uploads: upload_places(visit, &granted)? });
     let (robot, project) = (rates_of_robot(visit, &granted), rates_of_project(visit, &granted));
     let brings_from = visit.body.as_ref().and(granted.session()).map(|session| session.offset);
     let asks = Asks::of(granted.operation(), brings_from);
@@ -104,7 +111,7 @@ pub async fn admit(visit: &Visit, granted: Granted, meter: &mut Meter) -> Result
         }
         meter.charge_to(tab);
     }
-    Ok(Admitted { granted, places, under_way, pulls_left })
+    Ok(Admitted { granted, places, pulls_left })
 }
 
 /// What an operation is to limits, beside being a request.
