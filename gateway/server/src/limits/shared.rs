@@ -7,6 +7,9 @@
 mod client;
 mod logins;
 
+#[cfg(test)]
+mod tests;
+
 use super::{Line, Lines, Name, Of, Over};
 use crate::app::random;
 use crate::config::SharedLimits;
@@ -100,12 +103,11 @@ impl Shared {
         })
     }
 
-    /// How many nodes there were when it last answered; where it never did, how many have been seen otherwise.
+    /// How many nodes there were when it last answered; while it does not, or never did, no fewer than have been seen otherwise:
+    /// more may have been started since.
     pub fn nodes(&self) -> u64 {
-        match self.heard.load(Ordering::Relaxed) {
-            0 => self.seen.load(Ordering::Relaxed).max(1),
-            heard => heard,
-        }
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard > 0 && self.is_up() { heard } else { heard.max(self.seen.load(Ordering::Relaxed)).max(1) }
     }
 
     /// So many nodes there are by what the store of rules has seen.
