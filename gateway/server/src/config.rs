@@ -138,6 +138,16 @@ pub fn parse(text: &str, file: &Path, base_dir: &Path, read: ReadFile<'_>) -> Re
     }
 }
 
+impl Config {
+    /// How many requests of its robots a project may have at once on this node. Where it is not written, they and its guests'
+    /// third together have half of what there is, so that one project never leaves nothing to the others.
+    pub fn under_way_per_project(&self) -> Option<u32> {
+        let bears = self.limits.requests_under_way.min(self.upstream.max_connections);
+        let share = (bears.saturating_mul(3) / 8).max(1);
+        self.limits.rates.under_way_per_project.over(Some(u32::try_from(share).unwrap_or(u32::MAX)))
+    }
+}
+
 /// What a running gateway goes on with after a reload: the new configuration, but for the keys that take effect at a start
 /// only. Those keep their old value; the ones among them that have changed are returned.
 pub fn take_over(old: &Config, mut new: Config) -> (Config, Vec<&'static str>) {

@@ -20,6 +20,7 @@ pub use shared::{Shared, probe};
 pub use tab::Tab;
 pub use told::{Limited, PullsLeft, tell_address_is_busy};
 
+use crate::app::App;
 use crate::config;
 use crate::pipeline::respond::Refusal;
 use at_once::AtOnce;
@@ -187,6 +188,15 @@ pub struct Over<'a> {
     wait: u64,
 }
 
+// A charge is never refused.
+fn charge_here(keys: &Keys<PaidOff>, key: Key, now: u64, in_force: &Rate, ask: Ask) {
+    keys.update(key, now, |state| {
+        if let Ok(level) = in_force.ask(state.0.saturating_sub(now), ask) {
+            state.0 = now.saturating_add(level);
+        }
+    });
+}
+
 impl Limits {
     /// With room for what the configuration says, and nothing counted yet.
     pub fn new(config: &config::Limits, shared: Option<Arc<Shared>>) -> Self {
@@ -248,18 +258,22 @@ impl Limits {
     }
 
     /// Charges what has flowed already. It is counted here at once, or by the shared store a moment later.
-    fn charge(&self, name: Name, of: Of<'_>, rate: Rate, amount: u64) {
-        let mut nodes = 1;
-        if let Some(shared) = &self.shared {
-            if shared.charge(name, of, rate, amount) {
-                return;
-            }
-            nodes = shared.nodes();
+    fn charge(app: &Arc<App>, name: Name, of: Of<'_>, rate: Rate, amount: u64) {
+        let (limits, ask) = (&app.limits, Ask::charge(amount));
+        let (_, key) = limits.place(&Line { name, of, rate, in_force: rate, ask, level: 0 });
+        let room: fn(&Self) -> &Keys<PaidOff> = match of {
+            Of::Address(_) => |limits| &limits.addresses,
+            Of::Robot(_) | Of::Project(_) => |limits| &limits.owners,
+            Of::Guest(..) => |limits| &limits.guests,
+        };
+        let here = {
+            let app = Arc::clone(app);
+            move |nodes| charge_here(room(&app.limits), key, app.limits.now(), &rate.share(nodes), ask)
+        };
+        match &limits.shared {
+            Some(shared) => shared.charge((name, of, rate), amount, here),
+            None => here(1),
         }
-        let mut lines = Lines::default();
-        lines.add(name, of, Some(rate), Ask::charge(amount));
-        // A charge is never refused.
-        let _ = self.ask_here(&mut lines, nodes);
     }
 
     /// Counts a refusal, and makes it one.

@@ -16,6 +16,7 @@ pub mod settle;
 
 use crate::app::{Settings, Worker};
 use crate::body::Body;
+use crate::crowd::Place;
 use crate::listen::Visitor;
 use crate::telemetry::{RequestId, Stage};
 use crate::token_endpoint;
@@ -53,6 +54,8 @@ pub struct Visit {
     pub body: Option<Arc<Inbound>>,
     /// The policies in force when it came: a request is asked about by these alone, whatever is attached meanwhile.
     pub policies: Arc<Generation>,
+    /// Its address's place among the requests under way: a write that goes on without its client keeps it.
+    _place: Option<Arc<Place>>,
 }
 
 /// Serves one request.
@@ -66,9 +69,9 @@ pub async fn serve(
     let body = Inbound::new(body, head.version);
     let mut meter = Meter::start(&worker, &settings, &head, &visitor, body.as_ref());
     let policies = worker.app.policies.current();
-    let Visitor { client: peer, shed, .. } = visitor;
+    let Visitor { client: peer, shed, place, .. } = visitor;
     let (now, request_id) = (Timestamp::now(), meter.request_id().clone());
-    let visit = Arc::new(Visit { worker, settings, head, peer, now, request_id, body, policies });
+    let visit = Arc::new(Visit { worker, settings, head, peer, now, request_id, body, policies, _place: place });
 
     let answer = match shed {
         None => answer(&visit, &mut meter).await,
@@ -117,8 +120,8 @@ async fn walk(visit: &Arc<Visit>, operation: Operation, meter: &mut Meter) -> Re
     let granted = authorize::authorize(visit, caller, operation).await?;
     meter.granted(&granted);
     meter.enter(Stage::Admit);
-    let mut admitted = admit::admit(visit, granted, meter).await?;
-    let (pulls_left, under_way) = (admitted.pulls_left(), admitted.under_way());
+    let admitted = admit::admit(visit, granted, meter).await?;
+    let (pulls_left, places) = (admitted.pulls_left(), admitted.places());
     meter.enter(Stage::Inspect);
     let inspected = inspect::inspect(visit, admitted).await?;
     meter.enter(Stage::Screen);
@@ -131,5 +134,5 @@ async fn walk(visit: &Arc<Visit>, operation: Operation, meter: &mut Meter) -> Re
     meter.enter(Stage::Forward);
     let response = forward::forward(visit, cleared).await?;
     let response = respond::with_pulls_left(response, pulls_left);
-    Ok(response.map(|body| body.until_end(Box::new(under_way))))
+    Ok(response.map(|body| body.until_end(Box::new(places))))
 }

@@ -1,8 +1,7 @@
 //! Projects: rows of `project`, and what goes with them.
 
 use crate::sql::{SqlStore, Write, bounded};
-use crate::{policy, row, session};
-use portcullis_tenancy::limit::Overrides;
+use crate::{limit, policy, row, session};
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{Project, ProjectId, ProjectName, StoreError, Timestamp};
 use sqlx::any::AnyRow;
@@ -114,7 +113,7 @@ fn read(row: &AnyRow) -> Result<Project> {
         name: row::parse(row, "name", ProjectName::parse)?,
         upstream_prefix: row::boxed(row, "upstream_prefix")?,
         public: row::number(row, "public")? != 0,
-        limits: row::parse(row, "limits", Overrides::parse)?,
+        limits: limit::read(row)?,
         created_at: row::time(row, "created_at")?,
         deleted_at: row::optional_time(row, "deleted_at")?,
     })

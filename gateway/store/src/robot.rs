@@ -5,11 +5,10 @@ mod grant;
 pub(crate) use grant::{foreign_grants, set_consent};
 
 use crate::sql::{Query, SqlStore, bounded};
-use crate::{row, session};
+use crate::{limit, row, session};
 use ipnet::IpNet;
 use portcullis_tenancy::credential::SecretHash;
 use portcullis_tenancy::grant::{Grant, Role};
-use portcullis_tenancy::limit::Overrides;
 use portcullis_tenancy::robot::RobotSecret;
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, ProjectName, Robot, RobotId, StoreError, Timestamp};
@@ -192,7 +191,7 @@ fn read(row: &AnyRow) -> Result<Robot> {
         source_networks: networks
             .map(|network| row::parsed("source_networks", network, str::parse::<IpNet>))
             .collect::<Result<_>>()?,
-        limits: row::parse(row, "limits", Overrides::parse)?,
+        limits: limit::read(row)?,
         created_at: row::time(row, "created_at")?,
         expires_at: row::optional_time(row, "expires_at")?,
         disabled_at: row::optional_time(row, "disabled_at")?,

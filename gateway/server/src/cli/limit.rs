@@ -126,7 +126,7 @@ impl Owner {
                 row("pulls", own.pulls, rates.pulls_per_project),
                 row("pushes", own.pushes, rates.pushes_per_project),
                 row("bytes", own.bytes, rates.bytes_per_project),
-                Row::new("under_way", own.under_way, rates.under_way_per_project),
+                Row::new("under_way", own.under_way, session.config.under_way_per_project()),
                 Row::new("uploads", own.uploads, rates.uploads_per_project),
             ],
             Self::Robot(_) => vec![

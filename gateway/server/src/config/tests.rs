@@ -369,6 +369,21 @@ fn a_reload_takes_over_what_it_can_and_names_what_it_cannot() {
 }
 
 #[test]
+fn a_project_has_a_share_of_what_the_node_bears_where_nothing_else_is_written() {
+    let share = |more: &str| check(&with(more)).unwrap().under_way_per_project();
+    assert_eq!(share(""), Some(96), "the reference says so");
+    assert_eq!(share("max_connections = 1024\n"), Some(384));
+    assert_eq!(share("max_connections = 1\n"), Some(1));
+    assert_eq!(share("[limits]\nrequests_under_way = 80\n"), Some(30));
+    assert_eq!(share("[limits]\nrequests_under_way_per_project = 1024\n"), Some(1024));
+    assert_eq!(share("[limits]\nrequests_under_way_per_project = 0\n"), None);
+    // What a reload cannot change of the upstream is not counted with either.
+    let old = check(SHORTEST).unwrap();
+    let (taken, _) = take_over(&old, check(&with("max_connections = 1024\n")).unwrap());
+    assert_eq!(taken.under_way_per_project(), Some(96));
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_one_error() {
     let dir = tempfile::tempdir().unwrap();
     let missing = load(&dir.path().join("portcullis.toml")).unwrap_err();

@@ -7,6 +7,9 @@
 mod client;
 mod logins;
 
+#[cfg(test)]
+mod tests;
+
 use super::{Line, Lines, Name, Of, Over};
 use crate::app::random;
 use crate::config::SharedLimits;
@@ -100,12 +103,11 @@ impl Shared {
         })
     }
 
-    /// How many nodes there were when it last answered; where it never did, how many have been seen otherwise.
+    /// How many nodes there were when it last answered; while it does not, or never did, no fewer than have been seen otherwise:
+    /// more may have been started since.
     pub fn nodes(&self) -> u64 {
-        match self.heard.load(Ordering::Relaxed) {
-            0 => self.seen.load(Ordering::Relaxed).max(1),
-            heard => heard,
-        }
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard > 0 && self.is_up() { heard } else { heard.max(self.seen.load(Ordering::Relaxed)).max(1) }
     }
 
     /// So many nodes there are by what the store of rules has seen.
@@ -137,10 +139,15 @@ impl Shared {
         }
     }
 
-    /// Charges what has flowed, in the background; returns whether it will.
-    pub(super) fn charge(self: &Arc<Self>, name: Name, of: Of<'_>, rate: Rate, amount: u64) -> bool {
-        let Some(link) = self.link.load_full() else { return false };
-        let Ok(place) = Arc::clone(&self.charges).try_acquire_owned() else { return false };
+    /// Charges what has flowed, in the background. Where it cannot, now or then, `here` does.
+    pub(super) fn charge(
+        self: &Arc<Self>,
+        (name, of, rate): (Name, Of<'_>, Rate),
+        amount: u64,
+        here: impl FnOnce(u64) + Send + 'static,
+    ) {
+        let Some(link) = self.link.load_full() else { return here(self.nodes()) };
+        let Ok(place) = Arc::clone(&self.charges).try_acquire_owned() else { return here(self.nodes()) };
         let (key, shared) = (self.key(name, of, &rate), Arc::clone(self));
         self.control.spawn(async move {
             let _place = place;
@@ -151,9 +158,9 @@ impl Shared {
             let charged = charged.map_err(|_| SharedError::Late(shared.timeout)).and_then(|answer| Ok(answer?));
             if let Err(error) = charged {
                 shared.lose(&link, &error);
+                here(shared.nodes());
             }
         });
-        true
     }
 
     async fn call<'l, 'a: 'l>(

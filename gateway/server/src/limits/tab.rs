@@ -45,16 +45,18 @@ impl Tab {
         if bytes == 0 {
             return;
         }
-        let limits: &Limits = &self.app.limits;
+        let app = &self.app;
         if let Some((robot, rate)) = &self.robot {
-            limits.charge(Name::BytesPerRobot, Of::Robot(robot), *rate, bytes);
+            Limits::charge(app, Name::BytesPerRobot, Of::Robot(robot), *rate, bytes);
         }
         match (&self.project, self.guest) {
             (Some((project, rate)), Some(address)) => {
-                limits.charge(Name::GuestBytesPerAddress, Of::Guest(project, address), *rate, bytes);
-                limits.charge(Name::GuestBytesPerProject, Of::Project(project), rate.times(GUESTS), bytes);
+                Limits::charge(app, Name::GuestBytesPerAddress, Of::Guest(project, address), *rate, bytes);
+                Limits::charge(app, Name::GuestBytesPerProject, Of::Project(project), rate.times(GUESTS), bytes);
             }
-            (Some((project, rate)), None) => limits.charge(Name::BytesPerProject, Of::Project(project), *rate, bytes),
+            (Some((project, rate)), None) => {
+                Limits::charge(app, Name::BytesPerProject, Of::Project(project), *rate, bytes)
+            }
             (None, _) => {}
         }
     }

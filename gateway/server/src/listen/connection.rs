@@ -35,6 +35,8 @@ pub struct Visitor {
     pub hop: IpAddr,
     /// Why it is not even looked at, where it is not.
     pub shed: Option<Shed>,
+    /// Its address's place, which is kept by whatever goes on for it when the client has gone.
+    pub place: Option<Arc<Place>>,
 }
 
 /// Who is at a connection's other end, as far as the connection itself tells.
@@ -167,8 +169,8 @@ impl DataThread {
         let worker = &self.worker;
         let requests = Arc::new(Requests::default());
         let service = service_fn(|request| {
-            let (visitor, place) = self.receive(guest, request.headers());
-            let under_way = requests.begin(place);
+            let visitor = self.receive(guest, request.headers());
+            let under_way = requests.begin(visitor.place.clone());
             // It has some kilobytes, and hyper moves what it is given several times.
             let answer = Box::pin(pipeline::serve(Arc::clone(worker), visitor, request));
             async move { answer.await.map(|response| response.map(|body| body.until_end(Box::new(under_way)))) }
@@ -196,7 +198,7 @@ impl DataThread {
     }
 
     /// Whose request it is, and its place among those under way.
-    fn receive(&self, guest: &Guest, headers: &HeaderMap) -> (Visitor, Option<Place>) {
+    fn receive(&self, guest: &Guest, headers: &HeaderMap) -> Visitor {
         let settings = self.worker.app.settings.load();
         let (balancer, limits) = (&settings.config.server.balancer, &settings.config.limits);
         let hop = guest.address;
@@ -206,10 +208,10 @@ impl DataThread {
             |address: &Address| address.request(limits.requests_under_way, limits.requests_under_way_per_address);
         let place = if client == hop { room(&guest.crowd) } else { room(&self.worker.app.crowd.at(client)) };
         let (place, shed) = match place {
-            Ok(place) => (Some(place), None),
+            Ok(place) => (Some(Arc::new(place)), None),
             Err(shed) => (None, Some(shed)),
         };
-        (Visitor { client, hop, shed }, place)
+        Visitor { client, hop, shed, place }
     }
 }
 

@@ -19,12 +19,12 @@ pub struct Requests {
 /// One request, until the last piece of its answer was handed out.
 pub struct UnderWay {
     requests: Arc<Requests>,
-    _place: Option<Place>,
+    _place: Option<Arc<Place>>,
 }
 
 impl Requests {
     /// A request has come, and keeps its place.
-    pub fn begin(self: &Arc<Self>, place: Option<Place>) -> UnderWay {
+    pub fn begin(self: &Arc<Self>, place: Option<Arc<Place>>) -> UnderWay {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay { requests: Arc::clone(self), _place: place }

@@ -7,19 +7,29 @@ use super::respond::Refusal;
 use super::settle::Meter;
 use crate::limits::{GUESTS, Limits, Lines, Name, Of, Place, PullsLeft, Tab};
 use portcullis_oci::Operation;
-use portcullis_tenancy::limit::{Ask, Rate, Setting};
+use portcullis_tenancy::limit::{Ask, Rate};
 use portcullis_tenancy::{Robot, grant};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// An upload that has moved so many bytes has begun, and may end whatever is owed. Less is no beginning: it would cost next to
 /// nothing to begin a thousand of them while nothing is owed.
 const BEGUN: u64 = 1024 * 1024;
 
+/// A project's guests together may have one of so many parts at once of what its robots may.
+const GUESTS_PART: u32 = 3;
+
+/// The places that a request has among what may be under way at once. Its answer has them until its end, and so does what is
+/// carried out for it, which may go on when the client has gone.
+pub struct Places {
+    _requests: [Option<Place>; 2],
+    _uploads: [Option<Place>; 2],
+}
+
 /// An operation that its limits allow. Only this stage makes one.
 pub struct Admitted {
     granted: Granted,
-    places: [Option<Place>; 2],
-    under_way: [Option<Place>; 2],
+    places: Arc<Places>,
     pulls_left: Option<PullsLeft>,
 }
 
@@ -38,13 +48,13 @@ impl Admitted {
         &mut self.granted
     }
 
-    /// Its places among the requests under way, which it has until its answer's end.
-    pub(super) fn under_way(&mut self) -> [Option<Place>; 2] {
-        std::mem::take(&mut self.under_way)
+    /// Its places, which are given back when the last who shares them drops them.
+    pub(super) fn places(&self) -> Arc<Places> {
+        Arc::clone(&self.places)
     }
 
-    /// What was granted, and an upload's places, which are given back when they are dropped.
-    pub(super) fn into_parts(self) -> (Granted, [Option<Place>; 2]) {
+    /// What was granted, and its places.
+    pub(super) fn into_parts(self) -> (Granted, Arc<Places>) {
         (self.granted, self.places)
     }
 }
@@ -69,8 +79,8 @@ pub async fn admit_login(visit: &Visit, robot: &Robot) -> Result<(), Refusal> {
 pub async fn admit(visit: &Visit, granted: Granted, meter: &mut Meter) -> Result<Admitted, Refusal> {
     let app = &visit.worker.app;
     let guest = guest(visit, &granted);
-    let under_way = under_way(visit, &granted, guest.is_some())?;
-    let places = upload_places(visit, &granted)?;
+    let requests = under_way(visit, &granted, guest.is_some())?;
+    let places = Arc::new(Places { _requests: requests, _uploads: upload_places(visit, &granted)? });
     let (robot, project) = (rates_of_robot(visit, &granted), rates_of_project(visit, &granted));
     let brings_from = visit.body.as_ref().and(granted.session()).map(|session| session.offset);
     let asks = Asks::of(granted.operation(), brings_from);
@@ -101,7 +111,7 @@ pub async fn admit(visit: &Visit, granted: Granted, meter: &mut Meter) -> Result
         }
         meter.charge_to(tab);
     }
-    Ok(Admitted { granted, places, under_way, pulls_left })
+    Ok(Admitted { granted, places, pulls_left })
 }
 
 /// What an operation is to limits, beside being a request.
@@ -189,19 +199,29 @@ fn rates_of_project(visit: &Visit, granted: &Granted) -> Option<InForce> {
     })
 }
 
-/// Places for a request of its robot and its project. A project's guests together have as many as its robots, and none of theirs.
+/// Places for a request of its robot and its project. A project's guests together have a third of what its robots have, and none
+/// of theirs.
 fn under_way(visit: &Visit, granted: &Granted, is_guest: bool) -> Result<[Option<Place>; 2], Refusal> {
-    let (app, rates) = (&visit.worker.app, &visit.settings.config.limits.rates);
-    let begin = |name, of, own: Setting<u32>, default| Limits::begin(app, name, of, own.over(default));
+    let (app, config) = (&visit.worker.app, &visit.settings.config);
     let robot = granted.caller().robot().map(|robot| {
-        begin(Name::UnderWayPerRobot, Of::Robot(robot), robot.limits.under_way, rates.under_way_per_robot)
+        let most = robot.limits.under_way.over(config.limits.rates.under_way_per_robot);
+        Limits::begin(app, Name::UnderWayPerRobot, Of::Robot(robot), most)
     });
     let robot = robot.transpose()?.flatten();
     let project = granted.project().map(|project| {
-        let name = if is_guest { Name::GuestUnderWayPerProject } else { Name::UnderWayPerProject };
-        begin(name, Of::Project(project), project.limits.under_way, rates.under_way_per_project)
+        let (name, most) = per_project(project.limits.under_way.over(config.under_way_per_project()), is_guest);
+        Limits::begin(app, name, Of::Project(project), most)
     });
     Ok([robot, project.transpose()?.flatten()])
+}
+
+/// How many a project may have at once of those that its guests, or its robots, ask for, where its robots may have `most`.
+fn per_project(most: Option<u32>, is_guest: bool) -> (Name, Option<u32>) {
+    if is_guest {
+        (Name::GuestUnderWayPerProject, most.map(|most| (most / GUESTS_PART).max(1)))
+    } else {
+        (Name::UnderWayPerProject, most)
+    }
 }
 
 /// Places of its address and its project for what brings a part of a blob; none are needed for anything else.
@@ -225,6 +245,15 @@ mod tests {
     use super::*;
     use portcullis_oci::RepositoryName;
     use portcullis_oci::route::SessionToken;
+
+    #[test]
+    fn guests_have_a_third_of_the_places_and_one_at_least() {
+        for (most, guests) in [(96, 32), (5, 1), (2, 1), (1, 1)] {
+            assert_eq!(per_project(Some(most), true), (Name::GuestUnderWayPerProject, Some(guests)));
+            assert_eq!(per_project(Some(most), false), (Name::UnderWayPerProject, Some(most)));
+        }
+        assert_eq!(per_project(None, true).1, None);
+    }
 
     #[test]
     fn an_upload_asks_for_room_until_it_has_begun_and_its_end_without_bytes_never_does() {

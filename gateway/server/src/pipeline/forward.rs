@@ -13,13 +13,13 @@ mod tags;
 mod upload;
 
 use super::Visit;
+use super::admit::Places;
 use super::authorize::Granted;
 use super::inspect::Payload;
 use super::reserve::{Cleared, Room};
 use super::respond::{self, Refusal};
 use super::screen::{Leave, Seen};
 use crate::body::Body;
-use crate::limits::Place;
 use crate::quota::Hold;
 use crate::tag_lock::TagLocks;
 use crate::trace;
@@ -40,8 +40,8 @@ struct Errand {
     upstream_name: String,
     /// Room for what it brings.
     room: Option<Room>,
-    /// An upload's places among those that may be under way at once.
-    _places: [Option<Place>; 2],
+    /// Its places among those that may be under way at once: a write that goes on without its client has them until its end.
+    _places: Arc<Places>,
 }
 
 /// Carries an operation out.

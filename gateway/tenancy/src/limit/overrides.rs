@@ -90,8 +90,17 @@ pub enum LimitOwner<'a> {
     Robot(&'a RobotId),
 }
 
+/// The names by which limits are kept.
+const NAMES: [&str; 6] = ["requests", "pulls", "pushes", "bytes", "under_way", "uploads"];
+
 impl Overrides {
-    /// Reads the line in which they are kept.
+    /// The words of such a line that this version has no limit for: a newer one wrote them.
+    pub fn unknown(line: &str) -> impl Iterator<Item = &str> {
+        line.split_whitespace().filter(|word| !NAMES.contains(&word.split('=').next().unwrap_or_default()))
+    }
+
+    /// Reads the line in which they are kept. What it has [`Overrides::unknown`] is skipped: while versions are side by side, a
+    /// limit that only the newer ones know must not make its owner unreadable to the others.
     pub fn parse(line: &str) -> Result<Self, TenancyError> {
         let mut overrides = Self::default();
         for word in line.split_whitespace() {
@@ -104,9 +113,7 @@ impl Overrides {
                 "bytes" => overrides.bytes = rate(Measure::Bytes)?,
                 "under_way" => overrides.under_way = Setting::parse(value, number)?,
                 "uploads" => overrides.uploads = Setting::parse(value, number)?,
-                _ => {
-                    return Err(TenancyError::Invalid(format!("this version knows no limit `{}`", super::shown(name))));
-                }
+                _ => {}
             }
         }
         Ok(overrides)

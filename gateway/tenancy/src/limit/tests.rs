@@ -157,7 +157,7 @@ fn overrides_come_back_from_the_line_in_which_they_are_kept() {
     {
         assert_eq!(Overrides::parse(line).unwrap().to_string(), line);
     }
-    for line in ["pulls", "pulls=", "pulls=1GiB/h", "uploads=0", "uploads=-1", "under_way=0", "colour=1/s"] {
+    for line in ["pulls", "pulls=", "pulls=1GiB/h", "uploads=0", "uploads=-1", "under_way=0", "colour=1/s uploads=0"] {
         assert!(Overrides::parse(line).is_err(), "{line}");
     }
     let before = Overrides::parse("pulls=1/h bytes=off").unwrap();
@@ -165,6 +165,16 @@ fn overrides_come_back_from_the_line_in_which_they_are_kept() {
     assert_eq!(before.changed(&change).to_string(), "pushes=off bytes=off");
     assert_eq!(before.bytes.over(Some(bytes("1GiB/h"))), None);
     assert_eq!(before.pushes.over(Some(times("1/h"))), Some(times("1/h")));
+}
+
+#[test]
+fn what_a_newer_version_limits_is_skipped_and_told_apart() {
+    let line = "colour=1/s pulls=100/6h shape uploads=4 =";
+    assert_eq!(Overrides::parse(line).unwrap().to_string(), "pulls=100/6h uploads=4");
+    assert_eq!(Overrides::unknown(line).collect::<Vec<_>>(), ["colour=1/s", "shape", "="]);
+    let all = "requests=off pulls=off pushes=off bytes=off under_way=off uploads=off";
+    assert_eq!(Overrides::parse(all).unwrap().to_string(), all);
+    assert_eq!(Overrides::unknown(all).count(), 0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How often and how much, of whom: what is in force where no command says otherwise.
 
 use super::super::reader::Section;
-use portcullis_tenancy::limit::{Measure, Rate};
+use portcullis_tenancy::limit::{Measure, Rate, Setting};
 use std::time::Duration;
 
 /// Rates; none is no limit.
@@ -27,8 +27,8 @@ pub struct Rates {
     pub bytes_per_project: Option<Rate>,
     /// `requests_under_way_per_robot`: on each node, as all that is counted at once.
     pub under_way_per_robot: Option<u32>,
-    /// `requests_under_way_per_project`
-    pub under_way_per_project: Option<u32>,
+    /// `requests_under_way_per_project`, as it is written; see [`super::super::Config::under_way_per_project`].
+    pub under_way_per_project: Setting<u32>,
     /// `uploads_per_address`: requests under way that bring a part of a blob.
     pub uploads_per_address: Option<u32>,
     /// `uploads_per_project`
@@ -60,7 +60,8 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Rates> {
     let bytes_per_robot = rate(section, "bytes_per_robot", Measure::Bytes, None);
     let bytes_per_project = rate(section, "bytes_per_project", Measure::Bytes, None);
     let under_way_per_robot = at_once(section, "requests_under_way_per_robot", 0);
-    let under_way_per_project = at_once(section, "requests_under_way_per_project", 1024);
+    let is_written = section.has("requests_under_way_per_project");
+    let under_way_per_project = at_once(section, "requests_under_way_per_project", 96);
     let uploads_per_address = at_once(section, "uploads_per_address", 128);
     let uploads_per_project = at_once(section, "uploads_per_project", 512);
     let logins = Logins {
@@ -79,7 +80,11 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Rates> {
         bytes_per_robot,
         bytes_per_project,
         under_way_per_robot: under_way_per_robot?,
-        under_way_per_project: under_way_per_project?,
+        under_way_per_project: match under_way_per_project? {
+            _ if !is_written => Setting::Default,
+            None => Setting::Off,
+            Some(most) => Setting::At(most),
+        },
         uploads_per_address: uploads_per_address?,
         uploads_per_project: uploads_per_project?,
         logins,
