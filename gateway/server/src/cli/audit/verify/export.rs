@@ -141,7 +141,8 @@ impl Part {
                 "node {node}: records {first} to {unseen} come before the first checkpoint, and nothing says what came before them: {NEXT}"
             ));
         }
-        Ok(Some(Chain { verifier, next: first, unseen, fault: None }))
+        // A first record without a place is out of place, and none of those that nothing is said of.
+        Ok(Some(Chain { verifier, next: first.max(1), unseen, fault: None }))
     }
 }
 
