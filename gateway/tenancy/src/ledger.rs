@@ -98,6 +98,16 @@ pub enum Charge<'a> {
     Anyway,
 }
 
+impl<'a> Charge<'a> {
+    /// The upload or operation that it is by, and whose reservation it ends.
+    pub fn operation(self) -> Option<&'a str> {
+        match self {
+            Self::By(id) | Self::Found(id) => Some(id),
+            Self::Anyway => None,
+        }
+    }
+}
+
 /// What a deletion took off the record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {

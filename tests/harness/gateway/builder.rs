@@ -20,6 +20,18 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// At a free port of this machine.
+    fn local(document: DocumentMut, directory: TempDir, postgres: Option<Arc<Postgres>>) -> Builder {
+        Builder {
+            document,
+            host: "localhost".to_owned(),
+            port: free_port(),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            directory: Arc::new(directory),
+            postgres,
+        }
+    }
+
     /// One key of the configuration, such as `tokens.life_s`.
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Builder {
         set(&mut self.document, key, value.into());
@@ -108,14 +120,7 @@ impl Gateway {
         set(&mut document, "limits.requests_under_way_per_address", 2000.into());
         // Where a test leaves few connections to the upstream, a project's share of them is not what it is about.
         set(&mut document, "limits.requests_under_way_per_project", 1024.into());
-        let builder = Builder {
-            document,
-            host: "localhost".to_owned(),
-            port: free_port(),
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            directory: Arc::new(directory),
-            postgres: None,
-        };
+        let builder = Builder::local(document, directory, None);
         match std::env::var("PORTCULLIS_TEST_STORE").as_deref() {
             Err(_) | Ok("sqlite") => builder,
             Ok("postgres") => builder.postgres(&Postgres::shared()),
@@ -138,15 +143,7 @@ impl Gateway {
         }
         set(&mut document, "store.url", self.store_url().into());
         set(&mut document, "data_dir", data.to_string_lossy().into_owned().into());
-        let builder = Builder {
-            document,
-            host: "localhost".to_owned(),
-            port: free_port(),
-            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            directory: Arc::new(directory),
-            postgres: self.postgres.clone(),
-        };
-        builder.stopped()
+        Builder::local(document, directory, self.postgres.clone()).stopped()
     }
 }
 

@@ -131,17 +131,8 @@ impl Ledger {
         own.min(all.unwrap_or(u64::MAX))
     }
 
-    /// Ends a reservation; returns what it held.
-    pub(crate) async fn end_reservation(&mut self, id: &str) -> Result<u64> {
-        let end = query("DELETE FROM reservation WHERE id = $1 AND project_id = $2 RETURNING bytes");
-        let held = self.write.optional(end.bind(id).bind(&*self.project.0), |row| row::size(row, "bytes")).await?;
-        let held = held.unwrap_or_default();
-        self.account.reserved = self.account.reserved.saturating_sub(held);
-        Ok(held)
-    }
-
-    /// The same for one that was looked at and held so much, as one statement of several.
-    pub(crate) fn end_found<'q>(&mut self, id: &'q str, held: u64) -> Query<'q> {
+    /// Ends a reservation that was looked at and held so much, as one statement of several.
+    pub(crate) fn end_reservation<'q>(&mut self, id: &'q str, held: u64) -> Query<'q> {
         self.account.reserved = self.account.reserved.saturating_sub(held);
         query("DELETE FROM reservation WHERE id = $1 AND project_id = $2").bind(id).bind(self.project.0.to_string())
     }
@@ -253,13 +244,13 @@ pub(crate) async fn release(store: &SqlStore, id: &str) -> Result<()> {
     let Some(project) = project_of(store, id).await? else {
         return journal::strike_out(store, id).await;
     };
-    let mut ledger = match Ledger::open(store, &project, true).await {
+    let look = Look { reservation: Some(id), ..Look::default() };
+    let (mut ledger, found) = match Ledger::look(store, &project, true, look).await {
         Err(StoreError::Missing) => return Ok(()),
         opened => opened?,
     };
-    ledger.end_reservation(id).await?;
-    ledger.write.execute(query("DELETE FROM journal WHERE id = $1").bind(id)).await?;
-    ledger.commit().await.map(|_| ())
+    let end = ledger.end_reservation(id, found.held);
+    ledger.commit_with(vec![end, query("DELETE FROM journal WHERE id = $1").bind(id)]).await.map(|_| ())
 }
 
 /// Releases what nobody has renewed. What is in the journal too is left to whoever finds out what became of it; an upload's is
@@ -274,15 +265,16 @@ pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
     let mut released = 0_u64;
     for id in store.all(ended, |row| row::boxed(row, "id")).await? {
         let Some(project) = project_of(store, &id).await? else { continue };
-        let mut ledger = match Ledger::open(store, &project, true).await {
+        let look = Look { reservation: Some(&id), ..Look::default() };
+        let (mut ledger, found) = match Ledger::look(store, &project, true, look).await {
             Err(StoreError::Missing) => continue,
             opened => opened?,
         };
         // It may have been renewed since.
         let still = query("SELECT 1 AS found FROM reservation WHERE id = $1 AND expires_at < $2");
         if ledger.write.optional(still.bind(&*id).bind(now.as_millisecond()), |_| Ok(())).await?.is_some() {
-            ledger.end_reservation(&id).await?;
-            ledger.commit().await?;
+            let end = ledger.end_reservation(&id, found.held);
+            ledger.commit_with(vec![end]).await?;
             released = released.saturating_add(1);
         }
     }

@@ -43,10 +43,7 @@ impl Known {
 
 pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>) -> Result<Admission> {
     let (project, digest) = (&blob.project, &blob.digest);
-    let reservation = match charge {
-        Charge::By(id) | Charge::Found(id) => Some(id),
-        Charge::Anyway => None,
-    };
+    let reservation = charge.operation();
     let look = Look { reservation, blobs: std::slice::from_ref(digest), ..Look::default() };
     let (mut ledger, mut found) = Ledger::look(store, project, !matches!(charge, Charge::By(_)), look).await?;
     let known = found.blobs.remove(digest.as_str());
@@ -61,8 +58,8 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
         if let Some(shortage) = ledger.shortage(more, found.held).filter(|_| matches!(charge, Charge::By(_))) {
             return Ok(Admission::Refused(shortage));
         }
-        statements.push(ledger.end_found(id, found.held));
-        statements.extend(["DELETE FROM upload WHERE id = $1", BLOB_DONE].map(|sql| query(sql).bind(id)));
+        statements.push(ledger.end_reservation(id, found.held));
+        statements.extend(closed(id));
     }
     statements.extend(charge_one(blob)?);
     ledger.account.waiting = ledger.account.waiting.saturating_sub(waiting);
@@ -74,9 +71,9 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
 
 pub(crate) async fn disown(store: &SqlStore, blob: &StoredBlob, operation: &str) -> Result<()> {
     let (project, digest) = (&blob.project, &blob.digest);
-    let mut ledger = Ledger::open(store, project, true).await?;
-    let known = known(&mut ledger.write, project, std::slice::from_ref(digest)).await?.remove(digest.as_str());
-    if known.is_some_and(|known| known.is_busy(blob.at)) {
+    let look = Look { reservation: Some(operation), blobs: std::slice::from_ref(digest), ..Look::default() };
+    let (mut ledger, found) = Ledger::look(store, project, true, look).await?;
+    if found.blobs.values().any(|known| known.is_busy(blob.at)) {
         // Whoever takes it away does not know of this repository: the journal keeps it until that is over.
         return Ok(());
     }
@@ -87,12 +84,14 @@ pub(crate) async fn disown(store: &SqlStore, blob: &StoredBlob, operation: &str)
     if ledger.write.execute(put).await? > 0 {
         ledger.account.waiting = ledger.account.waiting.saturating_add(blob.size);
     }
-    ledger.write.execute(link(blob)).await?;
-    ledger.end_reservation(operation).await?;
-    for sql in ["DELETE FROM upload WHERE id = $1", BLOB_DONE] {
-        ledger.write.execute(query(sql).bind(operation)).await?;
-    }
-    ledger.commit().await.map(|_| ())
+    let mut statements = vec![link(blob), ledger.end_reservation(operation, found.held)];
+    statements.extend(closed(operation));
+    ledger.commit_with(statements).await.map(|_| ())
+}
+
+/// An upload is no more, and its end is not in the journal any longer.
+fn closed(operation: &str) -> [Query<'_>; 2] {
+    ["DELETE FROM upload WHERE id = $1", BLOB_DONE].map(|sql| query(sql).bind(operation))
 }
 
 /// Puts a blob and its link down as charged. It waits for a manifest where none names it.

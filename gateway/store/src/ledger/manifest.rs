@@ -34,10 +34,7 @@ pub(crate) async fn add(
     charge: Charge<'_>,
 ) -> Result<Admission> {
     let named = named_blobs(&pushed.manifest);
-    let reservation = match charge {
-        Charge::By(id) | Charge::Found(id) => Some(id),
-        Charge::Anyway => None,
-    };
+    let reservation = charge.operation();
     let (repository, manifest) = (Some(&pushed.repository), Some(&pushed.manifest.digest));
     let look = Look { reservation, repository, manifest, blobs: &named };
     let (mut ledger, found) = Ledger::look(store, &pushed.project, !matches!(charge, Charge::By(_)), look).await?;
@@ -70,7 +67,7 @@ pub(crate) async fn add(
         if let Some(shortage) = ledger.shortage(more, found.held).filter(|_| matches!(charge, Charge::By(_))) {
             return Ok(Admission::Refused(shortage));
         }
-        statements.push(ledger.end_found(id, found.held));
+        statements.push(ledger.end_reservation(id, found.held));
         statements.push(query(MANIFEST_DONE).bind(id));
         // Its tags are on record with this very step: whoever waits for one of them finds it.
         for tag in &pushed.tags {
