@@ -97,6 +97,11 @@ impl Queue {
         Arc::new(Self { pool, begin: "BEGIN", account: Some(project), joined: Joined::Within, lot: Arc::default() })
     }
 
+    /// Closes its connections once their calls are done.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+    }
+
     /// Waits for its turn.
     pub(crate) async fn join(self: &Arc<Self>) -> Result<Member> {
         let mut turn = Arc::clone(&self.lot).lock_owned().await;

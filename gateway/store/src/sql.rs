@@ -111,8 +111,8 @@ pub async fn open(url: &str, max_connections: u32) -> Result<SqlStore> {
     let opening = async {
         match url.split_once("://").map(|(scheme, _)| scheme) {
             Some("sqlite") => {
-                let pool = sqlite::open(url, options).await?;
-                let queue = Queue::of_file(pool.clone());
+                let (pool, writer) = sqlite::open(url, options).await?;
+                let queue = Queue::of_file(writer);
                 Ok(SqlStore { pool, queues: Queues::One(queue), record: None })
             }
             Some("postgres" | "postgresql") => {
@@ -128,6 +128,9 @@ pub async fn open(url: &str, max_connections: u32) -> Result<SqlStore> {
 impl SqlStore {
     /// Closes all connections once their calls are done; later calls fail.
     pub async fn close(&self) {
+        if let Queues::One(queue) = &self.queues {
+            queue.close().await;
+        }
         self.pool.close().await;
     }
 

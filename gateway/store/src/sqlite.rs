@@ -15,15 +15,18 @@ use std::time::{Duration, Instant};
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// `FULL` loses nothing that was committed, power cuts included. A log of up to 32 MiB and a cache of 8 MiB a connection: a push
-/// changes some thirty pages all over the indexes, and each of them is written to the file once for many pushes.
+/// changes some thirty pages all over the indexes, and each of them is written to the file once for many pushes. What savepoints
+/// go back to stays in memory.
 const SESSION: &str = "PRAGMA busy_timeout = 10000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-    PRAGMA wal_autocheckpoint = 8192; PRAGMA cache_size = -8192;";
+    PRAGMA wal_autocheckpoint = 8192; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;";
 /// How long the switch to the write-ahead log may be in another process's way.
 const SWITCH: Duration = Duration::from_secs(5);
 /// `SQLITE_BUSY`
 const BUSY: &str = "5";
 
-pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<AnyPool> {
+/// The connections that read, and the one that writes. There is one writer at a time in any case, and what a connection has in
+/// its cache is good for as long as no other one writes.
+pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<(AnyPool, AnyPool)> {
     let options = AnyConnectOptions::from_str(url).map_err(|error| OpenError::Url(error.to_string()))?;
     let sqlite =
         SqliteConnectOptions::from_url(&options.database_url).map_err(|error| OpenError::Url(error.to_string()))?;
@@ -42,10 +45,10 @@ pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<AnyPool> {
     tx.commit().await.map_err(failed)?;
     connection.close().await.map_err(failed)?;
 
-    pool.after_connect(|connection, _| Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) }))
-        .connect_with(options)
-        .await
-        .map_err(failed)
+    let pool =
+        pool.after_connect(|connection, _| Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) }));
+    let writer = pool.clone().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
+    Ok((pool.connect_with(options).await.map_err(failed)?, writer))
 }
 
 /// The file holds hashes and sealed keys: it is its owner's alone. The log beside it inherits the mode.
