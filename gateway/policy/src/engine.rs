@@ -16,6 +16,7 @@ use crate::policy::IdleBudget;
 use portcullis_oci::Digest;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+pub(crate) use ticker::AtWork;
 use ticker::Ticker;
 use turns::Turns;
 use wasmtime::component::{Component, Linker};
@@ -47,7 +48,7 @@ struct Shared {
     slots: Vec<Slots>,
     compiling: Turns,
     idle: PerClass<IdleBudget>,
-    _ticker: Ticker,
+    ticker: Ticker,
 }
 
 /// A component as native code.
@@ -88,12 +89,17 @@ impl Engine {
             javascript: idle(&classes.javascript),
             python: idle(&classes.python),
         };
-        Ok(Self(Arc::new(Shared { limits, options, slots, compiling: Turns::new(), idle, _ticker: ticker })))
+        Ok(Self(Arc::new(Shared { limits, options, slots, compiling: Turns::new(), idle, ticker })))
     }
 
     /// The limits it was made with.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// Time passes for guests while what this returns is kept.
+    pub(crate) fn at_work(&self) -> AtWork<'_> {
+        self.0.ticker.at_work()
     }
 
     /// Slots in use now, of a class: instances alive, idle ones included.

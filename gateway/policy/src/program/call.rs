@@ -2,6 +2,7 @@
 
 use super::Program;
 use crate::contract::{Bound, Guest, Said};
+use crate::engine::AtWork;
 use crate::error::{Failure, FailureKind};
 use crate::limits::{CallLimits, Meter};
 use crate::question::{Ask, Question};
@@ -15,6 +16,7 @@ use wasmtime::component::{ComponentExportIndex, ComponentNamedList, Instance, Li
 pub(crate) struct Running<'a> {
     program: &'a Program,
     pub(crate) parts: Parts,
+    _at_work: AtWork<'a>,
 }
 
 /// An instance without its program, so that it can be kept.
@@ -28,6 +30,7 @@ pub(crate) struct Parts {
 impl Program {
     /// Makes a fresh instance, whose time starts now.
     pub(crate) fn start(&self, limits: &CallLimits, cpu: Duration) -> Result<Running<'_>, Failure> {
+        let at_work = self.engine.at_work();
         let class = self.engine.limits().classes.of(self.class);
         let guest = Guest {
             meter: Meter::new(limits, class.table_elements, cpu),
@@ -51,20 +54,23 @@ impl Program {
             store.set_fuel(u64::MAX).map_err(|error| Failure::of_engine(&error, None))?;
         }
         match self.pre.instantiate(&mut store) {
-            Ok(instance) => Ok(Running { program: self, parts: Parts { store, instance, bound: None } }),
+            Ok(instance) => {
+                Ok(Running { program: self, parts: Parts { store, instance, bound: None }, _at_work: at_work })
+            }
             Err(error) => Err(Failure::of_engine(&error, store.data().meter.stopped())),
         }
     }
 
     /// Takes up an instance that is kept, whose time starts now.
     pub(crate) fn resume(&self, mut parts: Parts, cpu: Duration) -> Result<Running<'_>, Failure> {
+        let at_work = self.engine.at_work();
         parts.store.set_epoch_deadline(1);
         parts.store.data_mut().meter.restart(cpu);
         if parts.bound.is_none() {
             let bound = self.exports.all.load(&mut parts.store, &parts.instance);
             parts.bound = Some(bound.map_err(|error| Failure::of_engine(&error, None))?);
         }
-        Ok(Running { program: self, parts })
+        Ok(Running { program: self, parts, _at_work: at_work })
     }
 }
 
