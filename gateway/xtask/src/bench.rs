@@ -261,6 +261,6 @@ impl Race<'_> {
 
 impl Lane<'_> {
     fn subjects(&self) -> Subjects {
-        Subjects { proxy: self.server.id(), upstream: self.upstream.id(), deadline: DEADLINE }
+        Subjects { proxy: self.server.id(), upstream: self.upstream.id(), store: None, deadline: DEADLINE }
     }
 }

@@ -21,6 +21,8 @@ pub struct Subjects {
     pub proxy: u32,
     /// What stands behind it.
     pub upstream: u32,
+    /// The database server, where the process under test keeps its store in one.
+    pub store: Option<u32>,
     /// What it may take at most.
     pub deadline: Duration,
 }
@@ -31,8 +33,8 @@ pub struct Watched {
     pub output: String,
     /// Time of the process under test.
     pub proxy: Cpu,
-    /// How many cores the client, the process under test and the upstream used.
-    pub cores: [f64; 3],
+    /// How many cores the client, the process under test, its database server and the upstream used.
+    pub cores: [f64; 4],
     /// Most memory of the process under test, in bytes.
     pub resident: u64,
     /// How many cores others used.
@@ -109,8 +111,9 @@ pub fn watch(command: &mut Command, subjects: Subjects) -> Result<Watched> {
     }
     let span = after.since(&before);
     let (proxy, upstream) = (span.tree(subjects.proxy), span.tree(subjects.upstream));
+    let store = subjects.store.map(|id| span.tree(id)).unwrap_or_default();
     let wall = span.wall().as_secs_f64();
-    let cores = [span.ended_children(), proxy, upstream].map(|cpu| cpu.total() / wall);
+    let cores = [span.ended_children(), proxy, store, upstream].map(|cpu| cpu.total() / wall);
     Ok(Watched { output, proxy, cores, resident, foreign_cores: span.foreign_cores() })
 }
 

@@ -15,7 +15,7 @@ const READY: Duration = Duration::from_secs(30);
 
 /// A running server with one empty database.
 pub struct Postgres {
-    _process: Owned,
+    process: Owned,
     /// The database's URL, as in `store.url`.
     pub url: String,
 }
@@ -47,7 +47,14 @@ impl Postgres {
         let mut process = Owned::start("PostgreSQL", &serve, output.try_clone()?.into(), output.into())?;
         wait(&mut process, &data).with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
         let host = directory.display().to_string().replace('%', "%25").replace('/', "%2F");
-        Ok(Self { _process: process, url: format!("postgres://postgres@localhost/postgres?host={host}") })
+        Ok(Self { process, url: format!("postgres://postgres@localhost/postgres?host={host}") })
+    }
+}
+
+impl Postgres {
+    /// The server's process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 }
 

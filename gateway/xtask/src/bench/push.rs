@@ -49,7 +49,7 @@ impl<'a> Pusher<'a> {
         send.args(["-H", "content-type: application/octet-stream", "--write-out", "time %{time_total}"]);
         send.stdin(File::open(&blob.file)?);
         let deadline = Duration::from_secs(180);
-        let watched = watch(&mut send, Subjects { proxy: id, upstream: self.registry.id(), deadline })?;
+        let watched = watch(&mut send, Subjects { proxy: id, upstream: self.registry.id(), store: None, deadline })?;
         let seconds = watched.output.rsplit_once("time ").and_then(|(_, time)| time.trim().parse().ok());
         let seconds = seconds.with_context(|| watched.output.clone())?;
         let location = self::location(&watched.output)?;

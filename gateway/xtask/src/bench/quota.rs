@@ -47,6 +47,8 @@ struct Lane {
     name: &'static str,
     registry: Server,
     gateway: Option<Gateway>,
+    /// Its store's server, where it has one.
+    store: Option<u32>,
     authorization: Option<String>,
     runs: Vec<Run>,
 }
@@ -75,7 +77,7 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<()> {
     let mut lanes = vec![
         Lane::alone(&scratch)?,
         Lane::gateway(&scratch, "Portcullis on SQLite", "sqlite", &binary, None)?,
-        Lane::gateway(&scratch, "Portcullis on PostgreSQL", "postgresql", &binary, Some(&postgres.url))?,
+        Lane::gateway(&scratch, "Portcullis on PostgreSQL", "postgresql", &binary, Some(&postgres))?,
     ];
     let config = Content::text(scratch.path("config"), "{}")?;
     lanes.iter().try_for_each(|lane| lane.put_blob(&config))?;
@@ -123,7 +125,7 @@ fn script(scratch: &Scratch) -> Result<PathBuf> {
 impl Lane {
     fn alone(scratch: &Scratch) -> Result<Self> {
         let registry = Server::registry(scratch, "registry-alone")?;
-        Ok(Self { name: "registry alone", registry, gateway: None, authorization: None, runs: Vec::new() })
+        Ok(Self { name: "registry alone", registry, gateway: None, store: None, authorization: None, runs: Vec::new() })
     }
 
     fn gateway(
@@ -131,12 +133,14 @@ impl Lane {
         name: &'static str,
         directory: &str,
         binary: &Path,
-        store: Option<&str>,
+        store: Option<&Postgres>,
     ) -> Result<Self> {
         let registry = Server::registry(scratch, &format!("registry-{directory}"))?;
-        let gateway = Gateway::start(scratch, directory, binary, &registry, store, Some(QUOTA))?;
+        let gateway =
+            Gateway::start(scratch, directory, binary, &registry, store.map(|store| &*store.url), Some(QUOTA))?;
         let authorization = Some(gateway.bearer()?);
-        Ok(Self { name, registry, gateway: Some(gateway), authorization, runs: Vec::new() })
+        let store = store.map(Postgres::id);
+        Ok(Self { name, registry, gateway: Some(gateway), store, authorization, runs: Vec::new() })
     }
 
     fn server(&self) -> &Server {
@@ -144,7 +148,7 @@ impl Lane {
     }
 
     fn subjects(&self) -> Subjects {
-        Subjects { proxy: self.server().id(), upstream: self.registry.id(), deadline: DEADLINE }
+        Subjects { proxy: self.server().id(), upstream: self.registry.id(), store: self.store, deadline: DEADLINE }
     }
 
     /// wrk, with the word that makes this run's tags its own.
@@ -229,15 +233,15 @@ compare ratios.
 
 ## Where the time goes
 
-Processor time of the contestant in its own code and in the kernel, µs a push, and the cores that client, contestant and the
-registry behind it used.
+Processor time of the contestant in its own code and in the kernel, µs a push, and the cores that client, contestant, its
+database server and the registry behind it used.
 
 {}",
         kernel.trim(),
         version.trim(),
         date.trim(),
         table(&["", "pushes/s", "p50, ms", "p99, ms", "failed", "ratio", "goal", "quiet"], &rows, 1),
-        table(&["", "user", "kernel", "client", "contestant", "registry"], &times, 1),
+        table(&["", "user", "kernel", "client", "contestant", "database", "registry"], &times, 1),
     ))
 }
 
@@ -271,6 +275,7 @@ impl Lane {
             cores(0),
             cores(1),
             cores(2),
+            cores(3),
         ]
     }
 }

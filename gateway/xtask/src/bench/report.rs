@@ -107,7 +107,7 @@ impl<'a> Report<'a> {
                     share(&|reading| reading.watched.proxy.system),
                     cores(0),
                     cores(1),
-                    cores(2),
+                    cores(3),
                     decimal(median(readings, &|reading| reading.watched.resident as f64) / MEBIBYTE, 0),
                 ]
             })
