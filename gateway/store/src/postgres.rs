@@ -7,6 +7,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor};
 use std::str::FromStr;
+use std::time::Duration;
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -14,6 +15,9 @@ pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 /// transactions are written for: each statement sees what was committed before the lock that it waited for was given.
 const SESSION: &str = "SET statement_timeout = '10s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'; \
     SET default_transaction_isolation = 'read committed'";
+
+/// How long a connection that was in order counts as such.
+const FRESH: Duration = Duration::from_millis(100);
 
 pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<AnyPool> {
     // Neither the URL nor its parts are shown: it may hold a password.
@@ -32,6 +36,13 @@ pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<AnyPool> {
     migrate(&MIGRATIONS, &mut connection).await?;
     connection.close().await.map_err(failed)?;
 
+    let pool = pool.test_before_acquire(false).before_acquire(|connection, meta| {
+        Box::pin(async move {
+            // Whoever gave it back has just tried it.
+            let is_fresh = meta.idle_for < FRESH;
+            Ok(is_fresh || connection.ping().await.is_ok())
+        })
+    });
     pool.after_connect(|connection, _| Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) }))
         .connect_with(options)
         .await
@@ -41,9 +52,9 @@ pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<AnyPool> {
 /// Takes a project's account before all that is done to it; where there is a cap over all projects, that before: all ledgers
 /// then stand in one row. A project that is gone has none.
 pub(crate) async fn take_account(connection: &mut AnyConnection, project: &ProjectId) -> Result<()> {
-    let cap = "SELECT 1 AS taken FROM house WHERE total_bytes IS NOT NULL FOR UPDATE";
-    sqlx::query(cap).execute(&mut *connection).await.map_err(failed)?;
-    // What refers to the row need not wait for it.
-    let account = "SELECT 1 AS taken FROM project WHERE id = $1 FOR NO KEY UPDATE";
-    sqlx::query(account).bind(&*project.0).execute(connection).await.map(|_| ()).map_err(failed)
+    // A condition that looks at no row of the project is decided before any of them is looked at. What refers to the row need
+    // not wait for it.
+    let take = "WITH cap AS MATERIALIZED (SELECT 1 AS taken FROM house WHERE total_bytes IS NOT NULL FOR UPDATE) \
+        SELECT 1 AS taken FROM project WHERE (SELECT count(*) FROM cap) >= 0 AND id = $1 FOR NO KEY UPDATE";
+    sqlx::query(take).bind(&*project.0).execute(connection).await.map(|_| ()).map_err(failed)
 }
