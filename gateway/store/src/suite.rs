@@ -114,6 +114,8 @@ macro_rules! every_behaviour {
             contention::records_of_one_repository_at_once_all_arrive
             contention::manifests_that_come_and_go_leave_no_tag_behind
             contention::uses_and_rotations_at_once_do_not_stop_each_other
+            contention::a_deletion_and_the_ends_of_what_it_gives_up_do_not_stop_each_other
+            contention::a_sweep_and_pushes_that_take_what_it_sweeps_do_not_stop_each_other
         }
     };
 }

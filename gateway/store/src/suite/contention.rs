@@ -1,7 +1,10 @@
 //! Two nodes at once.
 
+use super::quota::claim;
 use super::*;
 use portcullis_tenancy::StoreError;
+use portcullis_tenancy::ledger::{JournalEntry, JournalStep};
+use portcullis_tenancy::quota::{Claim, Purpose};
 use std::future::Future;
 
 /// Runs the calls at once, every other one on the other node.
@@ -183,5 +186,75 @@ pub async fn uses_and_rotations_at_once_do_not_stop_each_other(nodes: Nodes) {
     for robot in &robots {
         let used = nodes.one.robot(&robot.id).await.unwrap().unwrap();
         assert!(used.secrets.iter().any(|secret| secret.last_used_at == Some(at(50))), "{}", robot.name);
+    }
+}
+
+/// Writes share a transaction, which takes the rows of uploads in the order in which they end; a deletion takes them in its own.
+pub async fn a_deletion_and_the_ends_of_what_it_gives_up_do_not_stop_each_other(nodes: Nodes) {
+    const UPLOADS: usize = 24;
+    for round in 0..8 {
+        let project = project(&format!("p{round}"));
+        let (ci, app) = (robot(&project, "ci"), repo(&format!("p{round}/app")));
+        nodes.one.add_project(&project).await.unwrap();
+        nodes.one.add_robot(&ci).await.unwrap();
+        for number in 0..=UPLOADS {
+            nodes.one.open_upload(&upload(&format!("{round}-{number}"), &ci, app.as_str())).await.unwrap();
+        }
+        at_once(&nodes, UPLOADS + 1, |number, store| {
+            let (project, ci, app) = (project.clone(), ci.id.clone(), app.clone());
+            async move {
+                let ended = if number != UPLOADS / 2 {
+                    let (id, blob) = (format!("{round}-{}", UPLOADS - number), digest(&number.to_string()));
+                    hold(&*store, &project.id, &app, &blob, 5, Some(&id), at(1)).await.map(|_| ())
+                } else if round % 2 == 0 {
+                    store.delete_robot(&ci).await
+                } else {
+                    store.delete_project(&project.id, at(2)).await
+                };
+                let is_over = round % 2 == 1 && matches!(ended, Err(StoreError::Missing));
+                assert!(is_over || ended.is_ok(), "{ended:?}");
+            }
+        })
+        .await;
+    }
+}
+
+pub async fn a_sweep_and_pushes_that_take_what_it_sweeps_do_not_stop_each_other(nodes: Nodes) {
+    const TAGS: usize = 40;
+    let (acme, _) = acme(&*nodes.one).await;
+    let app = repo("acme/app");
+    let tags: Vec<_> = (0..TAGS).map(|number| tag(&format!("t{number}"))).collect();
+    for round in 0..8 {
+        // What nobody gave back, and is free again.
+        let now = round * 10;
+        for tag in &tags {
+            assert!(nodes.one.lock_tag(&acme.id, &app, tag, "nobody", at(now), at(now + 1)).await.unwrap());
+        }
+        let (owners, sweeps) = (4, 8);
+        at_once(&nodes, owners + sweeps, |number, store| {
+            let id = format!("{round}-{number}");
+            // The last is taken first.
+            let tags: Vec<_> = tags.iter().rev().skip(number % owners).step_by(owners).cloned().collect();
+            let journal = JournalEntry {
+                id: id.as_str().into(),
+                project: acme.id.clone(),
+                repository: app.clone(),
+                step: JournalStep::PutManifest { digest: digest(&id), tags },
+                actor: "acme+ci".into(),
+                started_at: at(now + 2),
+            };
+            let claim = claim(&acme, &id, 10, 10);
+            async move {
+                if number >= owners {
+                    store.sweep(at(now + 2)).await.unwrap();
+                    return;
+                }
+                let (purpose, lock_until) = (Purpose::Manifest, Some(at(now + 3)));
+                let claim = Claim { purpose, lock_until, journal: Some(journal), ..claim };
+                let admission = store.reserve(&claim).await.unwrap();
+                assert!(matches!(admission, Admission::Granted { locked: true, .. }), "{admission:?}");
+            }
+        })
+        .await;
     }
 }
