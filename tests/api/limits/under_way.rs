@@ -4,11 +4,15 @@ use super::{limited, refused};
 use http::Method;
 use hyper::body::Incoming;
 use portcullis_tests::faults::{Answer, Faults};
-use portcullis_tests::gateway::Gateway;
+use portcullis_tests::frames::{GREETING, WHOLE, frame, head, kind};
+use portcullis_tests::gate::Gate;
+use portcullis_tests::gateway::{Gateway, metric};
 use portcullis_tests::http::block_on;
 use portcullis_tests::image::Blob;
+use portcullis_tests::raw::Raw;
 use portcullis_tests::repository::Repository;
 use portcullis_tests::scene::{EFFECT, House, within};
+use std::sync::Arc;
 
 /// An upstream whose large blob never ends; the small one comes whole.
 fn slow(large: &Blob, small: &Blob) -> Faults {
@@ -77,4 +81,36 @@ fn guests_have_places_of_their_own(house: &House, large: &Blob, small: &Blob) {
     let _held = begun(&guest, large, true);
     limited(guest.blob(&small.digest), "guest-requests-under-way-per-project");
     owner.blob(&small.digest).expect(200);
+}
+
+#[test]
+fn a_write_that_outlives_its_client_keeps_its_places_until_its_end() {
+    let (small, gate) = (Blob::random(100), Arc::new(Gate::default()));
+    let (bytes, hold) = (small.bytes.clone(), gate.clone());
+    let upstream = Faults::scripted(move |seen| {
+        if seen.method == "POST" {
+            hold.pass();
+            return Answer::status(202).header("location", "/v2/globex/app/blobs/uploads/one");
+        }
+        Answer::status(200).body(bytes.clone())
+    });
+    let house = House::open(Gateway::before(&upstream.url()).set("upstream.isolation", "repository"));
+    house.gateway.cli(&["limit", "set", "globex", "--under-way", "1"]);
+
+    let who = house.globex.admin.credentials().header().expect("a robot's");
+    let headers = [("authorization", who.as_str()), ("content-length", "0")];
+    let block = head("POST", house.gateway.authority(), "/v2/globex/app/blobs/uploads/", &headers);
+    let mut client = Raw::connect_h2(&house.gateway.http());
+    client.send(GREETING).send(frame(kind::HEADERS, WHOLE, 1, &block));
+    upstream.wait_for(|seen| seen.method == "POST");
+    client.drop_dead();
+    // Until its end has been seen, its places are those of a request that has a client.
+    within(EFFECT, || (metric(&house.gateway.metrics(), "portcullis_requests_in_flight", "") < 1.0).then_some(()));
+
+    let globex = house.globex("app");
+    let refused = within(EFFECT, || Some(globex.blob(&small.digest)).filter(|answer| answer.status != 200));
+    limited(refused, "requests-under-way-per-project");
+    house.acme("app").blob(&small.digest).expect(200);
+    gate.open();
+    within(EFFECT, || (globex.blob(&small.digest).status == 200).then_some(()));
 }
