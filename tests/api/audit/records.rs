@@ -8,6 +8,7 @@ use portcullis_tests::http::Credentials;
 use portcullis_tests::image::{Blob, Manifest};
 use portcullis_tests::postgres::Postgres;
 use portcullis_tests::registry::Registry;
+use portcullis_tests::repository::Repository;
 use portcullis_tests::scene::{House, Scene, within};
 use serde_json::{Value, json};
 
@@ -58,6 +59,27 @@ fn a_push_and_its_deletion_leave_a_record_each() {
     scene.acme("app").request(Method::DELETE, &format!("blobs/{}", blob.digest)).send().expect(202);
     says(&only(&scene.gateway, "blob-delete"), json!({"digest": blob.digest, "outcome": "done"}));
     assert_eq!(found(&scene.gateway, &["--kind", "tag-delete"]).len(), 1, "what was not there was not deleted");
+    whole(&scene.gateway, &[]);
+}
+
+#[test]
+fn deletions_of_a_tag_and_a_blob_that_only_the_upstream_knows_leave_a_record_each() {
+    let scene = scene();
+    let blob = Blob::random(100);
+    let upstream = Repository::new(&scene.registry.http(), "acme/app", &Credentials::None);
+    upstream.push("1.0", &Manifest::image(1, 300));
+    upstream.put_blob(&blob).expect(201);
+    let app = scene.acme("app");
+    app.delete("1.0").expect(202);
+    says(
+        &only(&scene.gateway, "tag-delete"),
+        json!({"actor": "acme+owner", "repository": "acme/app", "reference": "1.0"}),
+    );
+    app.request(Method::DELETE, &format!("blobs/{}", blob.digest)).send().expect(202);
+    says(
+        &only(&scene.gateway, "blob-delete"),
+        json!({"actor": "acme+owner", "repository": "acme/app", "digest": blob.digest, "outcome": "done"}),
+    );
     whole(&scene.gateway, &[]);
 }
 
