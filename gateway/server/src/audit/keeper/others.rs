@@ -1,5 +1,8 @@
 //! What a node does for the others on its store: whose records wait when it is gone, whether a chain was turned back, what is old.
 
+#[cfg(test)]
+mod tests;
+
 use super::{KeepError, Room, one_step, stuck};
 use portcullis_tenancy::audit::{AdvanceError, Head, Link, Witness, forget};
 use portcullis_tenancy::{Store, Timestamp};

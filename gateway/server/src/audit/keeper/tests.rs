@@ -13,10 +13,10 @@ const BAD: &str = "a-bad";
 const GOOD: &str = "b-good";
 
 /// A node without its gateway, on a store of its own.
-struct Scene {
+pub(super) struct Scene {
     dir: tempfile::TempDir,
     config: config::Config,
-    sql: Arc<dyn Store>,
+    pub(super) sql: Arc<dyn Store>,
     store: Arc<CachedStore>,
     audit: Arc<Audit>,
 }
@@ -25,25 +25,29 @@ fn open(config: &config::Config) -> Arc<Audit> {
     Audit::new(config, &MasterKey::new([1; 32])).unwrap()
 }
 
+async fn opened(dir: &Path) -> portcullis_store::SqlStore {
+    let url = format!("sqlite://{}", dir.join("portcullis.db").display());
+    portcullis_store::open(&url, 2).await.unwrap()
+}
+
 fn note() -> Note {
     Note::new(Kind::Push, "acme+ci")
 }
 
 impl Scene {
-    async fn new(configure: impl FnOnce(&Path, &mut config::Audit)) -> Self {
+    pub(super) async fn new(configure: impl FnOnce(&Path, &mut config::Audit)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config =
             config::parse(CONFIG, Path::new("portcullis.toml"), Path::new("/"), &|_: &Path| Ok(Vec::new())).unwrap();
         config.data_dir = dir.path().to_owned();
         configure(dir.path(), &mut config.audit);
-        let url = format!("sqlite://{}", dir.path().join("portcullis.db").display());
-        let sql: Arc<dyn Store> = Arc::new(portcullis_store::open(&url, 2).await.unwrap());
+        let sql: Arc<dyn Store> = Arc::new(opened(dir.path()).await);
         let store = CachedStore::new(Arc::clone(&sql), Handle::current(), Duration::from_secs(60));
         let audit = open(&config);
         Self { dir, config, sql, store, audit }
     }
 
-    fn room(&self) -> Room<'_> {
+    pub(super) fn room(&self) -> Room<'_> {
         Room { audit: &self.audit, store: &self.store, config: &self.config.audit }
     }
 
@@ -62,7 +66,7 @@ impl Scene {
     }
 
     /// Records of long ago that wait at a node that is gone.
-    async fn old_record(&self, node: &str) {
+    pub(super) async fn old_record(&self, node: &str) {
         let entry = self.audit.keys.seal(note(), node, Timestamp::UNIX_EPOCH, &crate::app::random);
         self.sql.add_records(&[entry]).await.unwrap();
     }
@@ -76,7 +80,14 @@ impl Scene {
         self.sql.chain_records(None, &head, &chained).await.unwrap();
     }
 
-    async fn waiting(&self, node: &str) -> usize {
+    /// The same store, gone away.
+    pub(super) async fn away(&self) -> Arc<CachedStore> {
+        let sql = opened(self.dir.path()).await;
+        sql.close().await;
+        CachedStore::new(Arc::new(sql), Handle::current(), Duration::from_secs(60))
+    }
+
+    pub(super) async fn waiting(&self, node: &str) -> usize {
         self.sql.waiting_records(Some(node), 10).await.unwrap().len()
     }
 
@@ -190,4 +201,26 @@ async fn a_chain_that_others_took_further_is_gone_on_from_and_over_a_gap_it_is_n
     let failed = scene.step().await.unwrap_err();
     assert!(matches!(failed, KeepError::Advance(AdvanceError::Broken { known: 6, .. })), "{failed}");
     assert_eq!(scene.waiting(&scene.audit.node).await, 1, "nobody vouches for what came before it");
+}
+
+#[tokio::test]
+async fn what_could_not_be_written_down_waits_until_it_is() {
+    let scene = Scene::new(with_export).await;
+    let away = scene.away().await;
+    let failing = Room { store: &away, ..scene.room() };
+    for reference in ["1.0", "2.0"] {
+        scene.audit.tell(note().reference(reference));
+        step(failing, false).await;
+        assert!(!scene.audit.is_whole());
+    }
+    assert_eq!(locked(&scene.audit.queue).len(), 2);
+    step(scene.room(), false).await;
+    assert!(scene.audit.is_whole());
+    assert_eq!(locked(&scene.audit.queue).len(), 0);
+    let written = scene.sql.chained_records(&scene.audit.node, 0, 10).await.unwrap();
+    let mut references: Vec<_> = written.iter().map(|entry| entry.record.reference.as_deref().unwrap()).collect();
+    // Of one millisecond any may come first.
+    references.sort_unstable();
+    assert_eq!(references, ["1.0", "2.0"]);
+    assert_eq!(scene.exported(), ["1", "2", "signed 2"]);
 }
