@@ -63,13 +63,20 @@ fn a_push_and_its_deletion_leave_a_record_each() {
 }
 
 #[test]
-fn deletions_of_a_tag_and_a_blob_that_only_the_upstream_knows_leave_a_record_each() {
+fn deletions_of_what_only_the_upstream_knows_leave_a_record_each() {
     let scene = scene();
     let blob = Blob::random(100);
     let upstream = Repository::new(&scene.registry.http(), "acme/app", &Credentials::None);
     upstream.push("1.0", &Manifest::image(1, 300));
     upstream.put_blob(&blob).expect(201);
+    let manifest = Manifest::image(1, 400);
+    upstream.push("2.0", &manifest);
     let app = scene.acme("app");
+    app.delete(manifest.digest()).expect(202);
+    says(
+        &only(&scene.gateway, "delete"),
+        json!({"actor": "acme+owner", "repository": "acme/app", "digest": manifest.digest(), "outcome": "done"}),
+    );
     app.delete("1.0").expect(202);
     says(
         &only(&scene.gateway, "tag-delete"),

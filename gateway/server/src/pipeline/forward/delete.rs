@@ -15,7 +15,7 @@ use portcullis_oci::manifest::media_type;
 use portcullis_oci::route::Page;
 use portcullis_oci::{Digest, ErrorCode, Operation, Reference, Tag};
 use portcullis_tenancy::audit::{Entry, Kind, Note};
-use portcullis_tenancy::ledger::{JournalEntry, JournalStep, Standing};
+use portcullis_tenancy::ledger::{JournalEntry, JournalStep, Removed, Standing};
 use portcullis_tenancy::{Store, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -90,11 +90,15 @@ async fn delete_manifest(errand: &Errand, digest: &Digest, note: Note) -> Result
     let store = &errand.visit.worker.app.store;
     let now = Timestamp::now();
     let record = errand.seal(note);
+    let audited = record.clone();
     let forget = move |store: Arc<dyn Store>| async move {
-        store.audited(record).remove_manifest(&project, &repository, &forgotten, now).await
+        store.audited(audited).remove_manifest(&project, &repository, &forgotten, now).await
     };
     let removed = store.run(forget).await?;
     store.forget_links();
+    if status.is_success() && removed == Removed::default() {
+        note_anyway(errand, record).await?;
+    }
     journal.finish(errand).await?;
     if status == StatusCode::NOT_FOUND {
         return Err(refusal(errand, answer).await);
