@@ -24,14 +24,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-/// Threads of the control runtime: store, management, signals.
-const CONTROL_THREADS: usize = 2;
+/// Most threads of the control runtime: store, management, signals. It has one for each four cores: what it does is short, and
+/// threads that hand each other work spend more on waking than they gain.
+const CONTROL_THREADS: usize = 4;
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(config: Config, config_file: &Path) -> anyhow::Result<()> {
     telemetry::init_log(&config.log);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CONTROL_THREADS)
+        .worker_threads((cores / 4).clamp(1, CONTROL_THREADS))
         .thread_name("control")
         .enable_all()
         .build()?;

@@ -212,8 +212,7 @@ fn page(lanes: &[Lane], binary: &Path, rounds: u32, seconds: u32) -> Result<Stri
     let (processor, kernel) = (processor()?, std::fs::read_to_string("/proc/sys/kernel/osrelease")?);
     let date = ask(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]))?;
     let version = ask(Command::new(binary).arg("--version"))?;
-    let alone = lanes.first().map_or(f64::NAN, |lane| median(&lane.runs, &|run| run.rate));
-    let rows: Vec<Vec<String>> = lanes.iter().map(|lane| lane.row(alone)).collect();
+    let rows: Vec<Vec<String>> = lanes.iter().map(|lane| lane.row(lanes.first())).collect();
     let times: Vec<Vec<String>> = lanes.iter().map(Lane::times).collect();
     Ok(format!(
         "# What counting costs a push
@@ -227,7 +226,8 @@ compare ratios.
 {cores} x {processor}, kernel {}, {}, {}.
 
 {}
-- `ratio` is to the registry alone. The goal is that no push fails, and {GOAL} of what the registry takes by itself.
+- `ratio` is to the registry alone in the same turn, the median of all turns: what changes from turn to turn is the machine. The
+  goal is that no push fails, and {GOAL} of what the registry takes by itself.
 - Both stores are durable: SQLite with `synchronous = FULL`, PostgreSQL with `fsync = on`, on the same disk as the registries.
 - `quiet` counts the runs during which everything else on the machine used less than 0.1 cores.
 
@@ -246,19 +246,20 @@ database server and the registry behind it used.
 }
 
 impl Lane {
-    fn row(&self, alone: f64) -> Vec<String> {
+    fn row(&self, alone: Option<&Self>) -> Vec<String> {
         let of = |figure: &dyn Fn(&Run) -> f64| median(&self.runs, figure);
-        let rate = of(&|run| run.rate);
+        let turns = alone.into_iter().flat_map(|alone| self.runs.iter().zip(&alone.runs));
+        let ratios: Vec<f64> = turns.map(|(run, alone)| run.rate / alone.rate).collect();
         let failures = self.runs.iter().fold(0.0, |sum, run| sum + run.failures);
         let quiet = self.runs.iter().filter(|run| run.watched.is_quiet()).count();
         let is_gateway = self.gateway.is_some();
         vec![
             self.name.to_owned(),
-            decimal(rate, 0),
+            decimal(of(&|run| run.rate), 0),
             decimal(of(&|run| run.p50), 1),
             decimal(of(&|run| run.p99), 1),
             decimal(failures, 0),
-            decimal(rate / alone, 2),
+            decimal(median(&ratios, &|ratio| *ratio), 2),
             if is_gateway { format!(">= {GOAL}") } else { String::new() },
             format!("{quiet} of {}", self.runs.len()),
         ]
