@@ -10,9 +10,15 @@ use portcullis_tenancy::store::Result;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Transaction, query, raw_sql};
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+use tokio::time::Instant;
+
+/// How long the next lot is let grow where the last one was several writes: they share more of what each transaction costs. A
+/// write by itself never waits, and nothing is locked meanwhile.
+const PAUSE: Duration = Duration::from_millis(4);
 
 /// What comes after a member's last statement on SQLite.
 pub(crate) const RELEASE: &str = "RELEASE member";
@@ -30,6 +36,8 @@ pub(crate) struct Queue {
     account: Option<ProjectId>,
     joined: Joined,
     lot: Arc<Mutex<Option<Lot>>>,
+    /// When the next lot may begin at the earliest.
+    not_before: std::sync::Mutex<Option<Instant>>,
 }
 
 /// A transaction under way.
@@ -89,12 +97,30 @@ impl Queue {
     /// The queue of all who write to a SQLite file. A deferred transaction that wants to write after it has read fails where
     /// another has written meanwhile.
     pub(crate) fn of_file(pool: AnyPool) -> Arc<Self> {
-        Arc::new(Self { pool, begin: "BEGIN IMMEDIATE", account: None, joined: Joined::Listed, lot: Arc::default() })
+        Arc::new(Self {
+            pool,
+            begin: "BEGIN IMMEDIATE",
+            account: None,
+            joined: Joined::Listed,
+            lot: Arc::default(),
+            not_before: std::sync::Mutex::default(),
+        })
     }
 
     /// The queue of those who write to one project's ledger on PostgreSQL.
     pub(crate) fn of_account(pool: AnyPool, project: ProjectId) -> Arc<Self> {
-        Arc::new(Self { pool, begin: "BEGIN", account: Some(project), joined: Joined::Within, lot: Arc::default() })
+        Arc::new(Self {
+            pool,
+            begin: "BEGIN",
+            account: Some(project),
+            joined: Joined::Within,
+            lot: Arc::default(),
+            not_before: std::sync::Mutex::default(),
+        })
+    }
+
+    fn not_before(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes its connections once their calls are done.
@@ -113,6 +139,10 @@ impl Queue {
             *turn = None;
         }
         if turn.is_none() {
+            let not_before = self.not_before().take();
+            if let Some(moment) = not_before {
+                tokio::time::sleep_until(moment).await;
+            }
             let mut tx = self.pool.begin_with(self.begin).await.map_err(failed)?;
             if let Some(project) = &self.account {
                 postgres::take_account(&mut tx, project).await?;
@@ -139,6 +169,9 @@ impl Queue {
             Ok(ended) => ended.map_err(|error| error.to_string()),
             Err(late) => Err(late.to_string()),
         };
+        if members.len() > 1 {
+            *self.not_before() = Instant::now().checked_add(PAUSE);
+        }
         for member in members {
             // Whoever does not wait any more need not hear of it.
             let _ = member.send(outcome.clone());
