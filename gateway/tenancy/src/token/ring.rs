@@ -258,8 +258,7 @@ impl<'a> Parts<'a> {
         if decode(signature)?.is_empty() {
             return Err(TokenError::Malformed);
         }
-        let Object(header): Object<Header> =
-            serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
+        let Object(header): Object<Header> = read(&decode(header)?)?;
         if header.crit {
             return Err(TokenError::Malformed);
         }
@@ -267,9 +266,15 @@ impl<'a> Parts<'a> {
     }
 
     fn claims<T: DeserializeOwned>(&self) -> Result<T, TokenError> {
-        let Object(claims) = serde_json::from_slice(&self.claims).map_err(|_| TokenError::Malformed)?;
+        let Object(claims) = read(&self.claims)?;
         Ok(claims)
     }
+}
+
+/// JSON in UTF-8 as a whole (RFC 7519, section 3), what nobody asks for in it included.
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, TokenError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| TokenError::Malformed)?;
+    serde_json::from_str(text).map_err(|_| TokenError::Malformed)
 }
 
 fn header(algorithm: Algorithm, typ: &str, kid: &str) -> jsonwebtoken::Header {
