@@ -10,14 +10,14 @@ use portcullis_tenancy::store::Result;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Transaction, query, raw_sql};
 use std::borrow::Cow;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-/// How long the next lot is let grow where the last one was several writes: they share more of what each transaction costs. A
-/// write by itself never waits, and nothing is locked meanwhile.
+/// How long the next lot is let grow where the last one was several writes: they share more of what each transaction costs.
+/// Nothing is locked meanwhile, and a write that comes later than that does not wait.
 const PAUSE: Duration = Duration::from_millis(4);
 
 /// What comes after a member's last statement on SQLite.
@@ -36,8 +36,8 @@ pub(crate) struct Queue {
     account: Option<ProjectId>,
     joined: Joined,
     lot: Arc<Mutex<Option<Lot>>>,
-    /// When the next lot may begin at the earliest.
-    not_before: std::sync::Mutex<Option<Instant>>,
+    /// Until when the next lot is not begun.
+    pause: std::sync::Mutex<Option<Instant>>,
 }
 
 /// A transaction under way.
@@ -97,30 +97,20 @@ impl Queue {
     /// The queue of all who write to a SQLite file. A deferred transaction that wants to write after it has read fails where
     /// another has written meanwhile.
     pub(crate) fn of_file(pool: AnyPool) -> Arc<Self> {
-        Arc::new(Self {
-            pool,
-            begin: "BEGIN IMMEDIATE",
-            account: None,
-            joined: Joined::Listed,
-            lot: Arc::default(),
-            not_before: std::sync::Mutex::default(),
-        })
+        Self::new(pool, "BEGIN IMMEDIATE", None, Joined::Listed)
     }
 
     /// The queue of those who write to one project's ledger on PostgreSQL.
     pub(crate) fn of_account(pool: AnyPool, project: ProjectId) -> Arc<Self> {
-        Arc::new(Self {
-            pool,
-            begin: "BEGIN",
-            account: Some(project),
-            joined: Joined::Within,
-            lot: Arc::default(),
-            not_before: std::sync::Mutex::default(),
-        })
+        Self::new(pool, "BEGIN", Some(project), Joined::Within)
     }
 
-    fn not_before(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.not_before.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(pool: AnyPool, begin: &'static str, account: Option<ProjectId>, joined: Joined) -> Arc<Self> {
+        Arc::new(Self { pool, begin, account, joined, lot: Arc::default(), pause: std::sync::Mutex::default() })
+    }
+
+    fn pause(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes its connections once their calls are done.
@@ -139,9 +129,9 @@ impl Queue {
             *turn = None;
         }
         if turn.is_none() {
-            let not_before = self.not_before().take();
-            if let Some(moment) = not_before {
-                tokio::time::sleep_until(moment).await;
+            let pause = self.pause().take();
+            if let Some(end) = pause {
+                sleep_until(end).await;
             }
             let mut tx = self.pool.begin_with(self.begin).await.map_err(failed)?;
             if let Some(project) = &self.account {
@@ -169,12 +159,16 @@ impl Queue {
             Ok(ended) => ended.map_err(|error| error.to_string()),
             Err(late) => Err(late.to_string()),
         };
-        if members.len() > 1 {
-            *self.not_before() = Instant::now().checked_add(PAUSE);
-        }
+        let pause = if outcome.is_ok() && members.len() > 1 { Instant::now().checked_add(PAUSE) } else { None };
+        *self.pause() = pause;
         for member in members {
             // Whoever does not wait any more need not hear of it.
             let _ = member.send(outcome.clone());
+        }
+        drop(turn);
+        // A queue that nobody stands in is forgotten, and its pause with it.
+        if let Some(end) = pause {
+            sleep_until(end).await;
         }
     }
 }

@@ -38,9 +38,15 @@ pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<AnyPool> {
 
     let pool = pool.test_before_acquire(false).before_acquire(|connection, meta| {
         Box::pin(async move {
-            // Whoever gave it back has just tried it.
-            let is_fresh = meta.idle_for < FRESH;
-            Ok(is_fresh || connection.ping().await.is_ok())
+            // Whoever gave it back has just tried it: what was cut off since fails one call.
+            if meta.idle_for < FRESH {
+                return Ok(true);
+            }
+            let tried = connection.ping().await;
+            if let Err(error) = &tried {
+                tracing::info!(%error, "a connection to the store went away while nobody used it, and is replaced");
+            }
+            Ok(tried.is_ok())
         })
     });
     pool.after_connect(|connection, _| Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) }))
@@ -52,8 +58,8 @@ pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<AnyPool> {
 /// Takes a project's account before all that is done to it; where there is a cap over all projects, that before: all ledgers
 /// then stand in one row. A project that is gone has none.
 pub(crate) async fn take_account(connection: &mut AnyConnection, project: &ProjectId) -> Result<()> {
-    // A condition that looks at no row of the project is decided before any of them is looked at. What refers to the row need
-    // not wait for it.
+    // The cap's row is locked first: the count has nothing to do with the project's row, and is made before that one is fetched.
+    // What refers to the row need not wait for it.
     let take = "WITH cap AS MATERIALIZED (SELECT 1 AS taken FROM house WHERE total_bytes IS NOT NULL FOR UPDATE) \
         SELECT 1 AS taken FROM project WHERE (SELECT count(*) FROM cap) >= 0 AND id = $1 FOR NO KEY UPDATE";
     sqlx::query(take).bind(&*project.0).execute(connection).await.map(|_| ()).map_err(failed)

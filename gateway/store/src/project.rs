@@ -90,6 +90,8 @@ pub(crate) async fn purge_some(store: &SqlStore, id: &ProjectId) -> Result<bool>
          FROM manifest m JOIN project p ON p.id = m.project_id WHERE p.id = $1 AND p.deleted_at IS NOT NULL LIMIT $2)",
         "DELETE FROM link WHERE (project_id, repository, digest) IN (SELECT l.project_id, l.repository, l.digest \
          FROM link l JOIN project p ON p.id = l.project_id WHERE p.id = $1 AND p.deleted_at IS NOT NULL LIMIT $2)",
+        "DELETE FROM blob WHERE (project_id, digest) IN (SELECT b.project_id, b.digest \
+         FROM blob b JOIN project p ON p.id = b.project_id WHERE p.id = $1 AND p.deleted_at IS NOT NULL LIMIT $2)",
     ];
     for step in steps {
         if store.execute(query(step).bind(&*id.0).bind(PURGE_STEP)).await? > 0 {

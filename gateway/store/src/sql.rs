@@ -87,6 +87,7 @@ struct TooMany;
 /// The store in SQLite or PostgreSQL.
 #[derive(Clone)]
 pub struct SqlStore {
+    /// On SQLite those that read; the one that writes is its queue's.
     pool: AnyPool,
     queues: Queues,
     /// Goes along with the change that this is for.
@@ -374,7 +375,7 @@ impl Write {
         }
     }
 
-    async fn connection(&mut self) -> Result<&mut AnyConnection> {
+    pub(crate) async fn connection(&mut self) -> Result<&mut AnyConnection> {
         match &mut self.inner {
             Inner::Own(tx) => Ok(tx),
             Inner::Shared(member) => member.connection().await,

@@ -1,6 +1,6 @@
 //! What SQLite wants of its own: a private file, the write-ahead log, and migrations that two processes may start at once.
 
-use crate::sql::{OpenError, failed, migrate};
+use crate::sql::{DEADLINE, OpenError, failed, migrate};
 use portcullis_tenancy::store::Result;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// `FULL` loses nothing that was committed, power cuts included. A log of up to 32 MiB and a cache of 8 MiB a connection: a push
-/// changes some thirty pages all over the indexes, and each of them is written to the file once for many pushes. What savepoints
-/// go back to stays in memory.
+/// changes some thirty pages all over the indexes, and each of them is written to the file once for many pushes.
 const SESSION: &str = "PRAGMA busy_timeout = 10000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-    PRAGMA wal_autocheckpoint = 8192; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;";
+    PRAGMA wal_autocheckpoint = 8192; PRAGMA cache_size = -8192;";
+/// What savepoints go back to stays in memory.
+const WRITER: &str = "PRAGMA temp_store = MEMORY;";
 /// How long the switch to the write-ahead log may be in another process's way.
 const SWITCH: Duration = Duration::from_secs(5);
 /// `SQLITE_BUSY`
@@ -45,9 +46,20 @@ pub(crate) async fn open(url: &str, pool: AnyPoolOptions) -> Result<(AnyPool, An
     tx.commit().await.map_err(failed)?;
     connection.close().await.map_err(failed)?;
 
-    let pool =
-        pool.after_connect(|connection, _| Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) }));
-    let writer = pool.clone().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
+    // A file does not go away like a server does.
+    let pool = pool.test_before_acquire(false);
+    let readers = pool.get_max_connections().saturating_sub(1).max(1);
+    // A begin that was given up waits for its lock to the end before another one can be tried.
+    let writer = pool.clone().max_connections(1).acquire_timeout(DEADLINE).after_connect(|connection, _| {
+        Box::pin(async move {
+            connection.execute(SESSION).await?;
+            connection.execute(WRITER).await.map(|_| ())
+        })
+    });
+    let pool = pool
+        .max_connections(readers)
+        .after_connect(|connection, _| Box::pin(async move { connection.execute(SESSION).await.map(|_| ()) }));
+    let writer = writer.connect_with(options.clone()).await.map_err(failed)?;
     Ok((pool.connect_with(options).await.map_err(failed)?, writer))
 }
 

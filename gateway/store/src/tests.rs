@@ -233,21 +233,32 @@ async fn the_sqlite_file_and_its_log_are_their_owners_alone() {
 async fn every_sqlite_connection_keeps_what_it_commits_and_checks_references() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&sqlite_url(&directory), 3).await.unwrap();
-    let mut connections = Vec::new();
-    for _ in 0..3 {
-        let mut connection = store.pool().acquire().await.unwrap();
-        for (pragma, expected) in [
-            ("PRAGMA synchronous", "2"),
-            ("PRAGMA foreign_keys", "1"),
-            ("PRAGMA journal_mode", "wal"),
-            ("PRAGMA busy_timeout", "10000"),
-        ] {
-            let row = sqlx::query(pragma).fetch_one(&mut *connection).await.unwrap();
-            let value = sqlx::Row::try_get::<String, _>(&row, 0)
-                .or_else(|_| sqlx::Row::try_get::<i64, _>(&row, 0).map(|value| value.to_string()));
-            assert_eq!(value.unwrap(), expected, "{pragma}");
-        }
-        connections.push(connection);
+    let mut readers = Vec::new();
+    for _ in 0..2 {
+        let mut reader = store.pool().acquire().await.unwrap();
+        says(&mut reader, EVERY).await;
+        readers.push(reader);
+    }
+    assert!(store.pool().try_acquire().is_none(), "the third one writes");
+    let mut write = store.write().await.unwrap();
+    let writer = write.connection().await.unwrap();
+    says(writer, EVERY).await;
+    says(writer, &[("PRAGMA temp_store", "2")]).await;
+}
+
+const EVERY: &[(&str, &str)] = &[
+    ("PRAGMA synchronous", "2"),
+    ("PRAGMA foreign_keys", "1"),
+    ("PRAGMA journal_mode", "wal"),
+    ("PRAGMA busy_timeout", "10000"),
+];
+
+async fn says(connection: &mut sqlx::AnyConnection, pragmas: &[(&'static str, &str)]) {
+    for (pragma, expected) in pragmas {
+        let row = sqlx::query(*pragma).fetch_one(&mut *connection).await.unwrap();
+        let value = sqlx::Row::try_get::<String, _>(&row, 0)
+            .or_else(|_| sqlx::Row::try_get::<i64, _>(&row, 0).map(|value| value.to_string()));
+        assert_eq!(value.unwrap(), *expected, "{pragma}");
     }
 }
 
