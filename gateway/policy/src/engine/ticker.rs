@@ -23,7 +23,7 @@ struct Shared {
     wake: Condvar,
 }
 
-/// A guest may run, and time passes for it, until this is dropped.
+/// While this is kept time passes for guests: without it an endless one is never stopped.
 pub(crate) struct AtWork<'a>(&'a Shared);
 
 impl Ticker {

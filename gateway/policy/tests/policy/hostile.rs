@@ -32,6 +32,13 @@ fn an_endless_loop_is_stopped_when_its_cpu_time_is_used_up() {
 }
 
 #[test]
+fn an_endless_loop_is_stopped_as_well_when_no_guest_has_run_for_long() {
+    let policy = policy("endless-loop");
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(policy.run_fresh(&request()).result.unwrap_err().kind, FailureKind::Timeout);
+}
+
+#[test]
 fn a_guest_that_was_only_preempted_goes_on_until_the_hard_stop() {
     let policy = std::sync::Arc::new(policy("endless-loop"));
     // More spinning threads than cores: each gets its own CPU time, whatever the wall says.

@@ -49,9 +49,7 @@ impl Postgres {
         let host = directory.display().to_string().replace('%', "%25").replace('/', "%2F");
         Ok(Self { process, url: format!("postgres://postgres@localhost/postgres?host={host}") })
     }
-}
 
-impl Postgres {
     /// The server's process.
     pub fn id(&self) -> u32 {
         self.process.id()
