@@ -10,14 +10,13 @@ use portcullis_tenancy::store::Result;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Transaction, query, raw_sql};
 use std::borrow::Cow;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
-use tokio::time::{Instant, sleep_until};
 
 /// How long the next lot is let grow where the last one was several writes: they share more of what each transaction costs.
-/// Nothing is locked meanwhile, and a write that comes later than that does not wait.
+/// Nothing is locked in the database meanwhile, and a write that comes later than that does not wait.
 const PAUSE: Duration = Duration::from_millis(4);
 
 /// What comes after a member's last statement on SQLite.
@@ -36,8 +35,6 @@ pub(crate) struct Queue {
     account: Option<ProjectId>,
     joined: Joined,
     lot: Arc<Mutex<Option<Lot>>>,
-    /// Until when the next lot is not begun.
-    pause: std::sync::Mutex<Option<Instant>>,
 }
 
 /// A transaction under way.
@@ -106,11 +103,7 @@ impl Queue {
     }
 
     fn new(pool: AnyPool, begin: &'static str, account: Option<ProjectId>, joined: Joined) -> Arc<Self> {
-        Arc::new(Self { pool, begin, account, joined, lot: Arc::default(), pause: std::sync::Mutex::default() })
-    }
-
-    fn pause(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+        Arc::new(Self { pool, begin, account, joined, lot: Arc::default() })
     }
 
     /// Closes its connections once their calls are done.
@@ -129,10 +122,6 @@ impl Queue {
             *turn = None;
         }
         if turn.is_none() {
-            let pause = self.pause().take();
-            if let Some(end) = pause {
-                sleep_until(end).await;
-            }
             let mut tx = self.pool.begin_with(self.begin).await.map_err(failed)?;
             if let Some(project) = &self.account {
                 postgres::take_account(&mut tx, project).await?;
@@ -159,16 +148,14 @@ impl Queue {
             Ok(ended) => ended.map_err(|error| error.to_string()),
             Err(late) => Err(late.to_string()),
         };
-        let pause = if outcome.is_ok() && members.len() > 1 { Instant::now().checked_add(PAUSE) } else { None };
-        *self.pause() = pause;
+        let is_dense = outcome.is_ok() && members.len() > 1;
         for member in members {
             // Whoever does not wait any more need not hear of it.
             let _ = member.send(outcome.clone());
         }
-        drop(turn);
-        // A queue that nobody stands in is forgotten, and its pause with it.
-        if let Some(end) = pause {
-            sleep_until(end).await;
+        if is_dense {
+            // Nobody has his turn meanwhile.
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

@@ -52,7 +52,7 @@ impl Shared {
                 idle = 0;
             } else if idle >= LINGER {
                 self.rests.store(true, Ordering::SeqCst);
-                // Whoever came before that was seen is not waited for; whoever comes after it sees that this rests.
+                // Whoever came before that is counted by now; whoever comes after it sees that this rests, and wakes it.
                 let rests_on = |is_over: &mut bool| !*is_over && self.guests.load(Ordering::SeqCst) == 0;
                 is_over = self.wake.wait_while(is_over, rests_on).unwrap_or_else(PoisonError::into_inner);
                 self.rests.store(false, Ordering::SeqCst);
