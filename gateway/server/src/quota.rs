@@ -63,6 +63,8 @@ pub struct Wanted {
     pub length: Option<u64>,
     /// Blobs that must stay.
     pub pins: Vec<Digest>,
+    /// The manifest that names them, and its size: what of it and of them the project is not charged with comes as well.
+    pub manifest: Option<(Digest, u64)>,
     /// Written down along with it.
     pub journal: Option<JournalEntry>,
     /// Whether the tags in the journal are to be locked along with it, by its id.
@@ -98,7 +100,7 @@ impl Holds {
         // Nor are there two nodes at work at it.
         let patience = wanted.alone_within.unwrap_or_default();
         loop {
-            match hold.ask(least, most, &wanted.pins, wanted.journal.clone()).await {
+            match hold.ask(least, most, Some(&wanted)).await {
                 Err(TakeError::AtWork) if begun.elapsed() < patience => sleep(LOOK).await,
                 asked => return asked.map(|()| hold),
             }

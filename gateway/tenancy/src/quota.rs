@@ -127,6 +127,9 @@ pub struct Claim {
     pub expires_at: Timestamp,
     /// Blobs that a manifest names: for as long as the reservation lasts, none of them is uncharged or taken away.
     pub pins: Vec<Digest>,
+    /// The manifest that names them, and its size: beside what is asked for, what of it and of them the project is not charged
+    /// with is reserved.
+    pub manifest: Option<(Digest, u64)>,
     /// Written down along with it.
     pub journal: Option<JournalEntry>,
     /// How much of what is deleted may still be upstream, in percent of the quota; none where nobody knows how much it is.
@@ -186,6 +189,8 @@ pub enum Admission {
         account: Account,
         /// Whether the tags were locked along with it.
         locked: bool,
+        /// Pins of a manifest that the ledger does not know: there is no room among this for them.
+        unknown: Vec<Digest>,
     },
     /// There is not, and nothing has changed.
     Refused(Shortage),

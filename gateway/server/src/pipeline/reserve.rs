@@ -171,31 +171,44 @@ impl Need<'_> {
     ) -> Result<Room, Refusal> {
         let named = manifest.config.iter().chain(&manifest.layers).map(|blob| blob.digest.clone());
         let pins: Vec<Digest> = named.collect::<BTreeSet<_>>().into_iter().collect();
-        let (project, digest, blobs) = (self.project.id.clone(), manifest.digest.clone(), pins.clone());
-        let store = &self.visit.worker.app.store;
-        let unpaid = store.run(|store| async move { store.unpaid(&project, Some(&digest), &blobs).await }).await?;
-        let mut sizes = Vec::new();
-        // Where the gateway keeps repositories apart, what it does not know is not there.
-        if self.visit.settings.config.upstream.isolation == Isolation::Repository {
-            let name = self.project.upstream_name(&self.repository);
-            for digest in &unpaid.unknown {
-                // What is not there, the upstream will miss as well; but for foreign layers, which cost nothing.
-                if let Some(size) = self.stated_size(&name, digest).await? {
-                    sizes.push((digest.clone(), size));
-                }
-            }
-        }
-        let own = if unpaid.knows_manifest { 0 } else { manifest.size };
-        let bytes = sizes.iter().fold(own.saturating_add(unpaid.bytes), |sum, (_, size)| sum.saturating_add(*size));
         let id = operation_id();
-        let journal = self.journal(&id, step);
-        let (length, journal) = (Some(bytes), Some(journal));
-        let wanted = Wanted { length, journal, pins, locks_tags, ..self.wanted(id, Purpose::Manifest) };
+        let (length, journal) = (Some(0), Some(self.journal(&id, step)));
+        let manifest = Some((manifest.digest.clone(), manifest.size));
+        let wanted = Wanted { length, journal, pins, manifest, locks_tags, ..self.wanted(id, Purpose::Manifest) };
         let hold = self.take(wanted).await?;
         let store = &self.visit.worker.app.store;
         let claimed = || TagLocks::claimed(store, &self.project.id, &self.repository, tags.to_vec(), hold.id());
         let locks = hold.has_locked().then(claimed);
-        Ok(Room { hold, sizes, locks })
+        match self.of_unknown(&hold).await {
+            Ok(sizes) => Ok(Room { hold, sizes, locks }),
+            Err(refusal) => {
+                hold.release().await;
+                if let Some(locks) = locks {
+                    locks.release().await;
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Blobs that a manifest names and the ledger does not know, at the sizes that the upstream states.
+    async fn of_unknown(&self, hold: &Hold) -> Result<Vec<(Digest, u64)>, Refusal> {
+        let mut sizes = Vec::new();
+        // Where the gateway keeps repositories apart, what it does not know is not there.
+        if self.visit.settings.config.upstream.isolation == Isolation::Repository {
+            let name = self.project.upstream_name(&self.repository);
+            for digest in hold.unknown() {
+                // What is not there, the upstream will miss as well; but for foreign layers, which cost nothing.
+                if let Some(size) = self.stated_size(&name, &digest).await? {
+                    sizes.push((digest, size));
+                }
+            }
+        }
+        let bytes = sizes.iter().fold(0_u64, |sum, (_, size)| sum.saturating_add(*size));
+        if bytes > 0 {
+            hold.extend(bytes).await?;
+        }
+        hold.refusal().map_or(Ok(sizes), Err)
     }
 
     /// No bytes of an unknown number.
@@ -210,6 +223,7 @@ impl Need<'_> {
             base: 0,
             length: None,
             pins: Vec::new(),
+            manifest: None,
             journal: None,
             locks_tags: false,
             waiting_percent: is_taken_away.then_some(config.quota.waiting_percent),

@@ -4,6 +4,7 @@ mod asking;
 
 use super::{Holds, TakeError, Wanted, locked};
 use crate::pipeline::respond::Refusal;
+use portcullis_oci::Digest;
 use portcullis_tenancy::quota::{Purpose, Shortage};
 use portcullis_tenancy::{Project, RobotId, Store, StoreError};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +48,8 @@ struct Outcome {
     failure: Option<TakeError>,
     /// Its tags are locked.
     locked: bool,
+    /// Blobs that its manifest names and the ledger does not know.
+    unknown: Vec<Digest>,
     lease: Leased,
     /// Nobody else is refused before what this one holds is released.
     turn: Option<OwnedMutexGuard<()>>,
@@ -136,6 +139,11 @@ impl Hold {
     /// Whether the tags in its journal were free, and are locked by its id.
     pub fn has_locked(&self) -> bool {
         locked(&self.outcome).locked
+    }
+
+    /// Blobs that its manifest names and the ledger does not know: it has no room for them.
+    pub fn unknown(&self) -> Vec<Digest> {
+        locked(&self.outcome).unknown.clone()
     }
 
     /// Why there was no room, or why nobody could tell.

@@ -157,7 +157,8 @@ impl Ledger {
 }
 
 pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission> {
-    let look = Look { reservation: Some(&claim.id), blobs: &claim.pins, ..Look::default() };
+    let manifest = claim.manifest.as_ref().map(|(digest, _)| digest);
+    let look = Look { reservation: Some(&claim.id), manifest, blobs: &claim.pins, ..Look::default() };
     let (mut ledger, found) = Ledger::look(store, &claim.project, false, look).await?;
     // What is being taken away upstream cannot be held on to, and an upload is one node's at a time.
     if found.blobs.values().any(|blob| blob.is_busy(claim.now)) || found.keeps_out(claim) {
@@ -165,13 +166,21 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
     }
     // What is there and not charged takes up no more storage than it does.
     let again = found.blobs.values().fold(0_u64, |sum, blob| sum.saturating_add(blob.waiting()));
+    let (brought, unknown) = match claim.manifest {
+        Some((_, size)) => {
+            let unpaid = found.unpaid(&claim.pins);
+            let own = if unpaid.knows_manifest { 0 } else { size };
+            (own.saturating_add(unpaid.bytes), unpaid.unknown)
+        }
+        None => (0, Vec::new()),
+    };
     let have = found.held;
-    let least = claim.at_least.saturating_sub(have);
+    let least = claim.at_least.saturating_add(brought).saturating_sub(have);
     let upstream = ledger.shortage_upstream(least.saturating_sub(again), claim.waiting_percent);
     if let Some(shortage) = ledger.shortage(least, 0).or(upstream) {
         return Ok(Admission::Refused(shortage));
     }
-    let wanted = claim.at_most.max(claim.at_least).saturating_sub(have);
+    let wanted = claim.at_most.saturating_add(brought).saturating_sub(have);
     let more = wanted.min(ledger.room(claim.waiting_percent)).max(least);
     let held = have.saturating_add(more);
     let put = query(
@@ -217,7 +226,7 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
     ledger.account.reserved = ledger.account.reserved.saturating_add(more);
     let (account, rows) = ledger.commit_with(statements).await?;
     // Of all that, only the lock on a tag returns a row.
-    Ok(Admission::Granted { held, account, locked: locked.unwrap_or(rows > 0) })
+    Ok(Admission::Granted { held, account, locked: locked.unwrap_or(rows > 0), unknown })
 }
 
 /// Whose reservation it is; none where there is none.

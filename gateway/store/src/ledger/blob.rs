@@ -66,7 +66,7 @@ pub(crate) async fn add(store: &SqlStore, blob: &StoredBlob, charge: Charge<'_>)
     ledger.account.committed =
         ledger.account.committed.saturating_add(more).saturating_sub(charged.saturating_sub(blob.size));
     let (account, _) = ledger.commit_with(statements).await?;
-    Ok(Admission::Granted { held: 0, account, locked: false })
+    Ok(Admission::Granted { held: 0, account, locked: false, unknown: Vec::new() })
 }
 
 pub(crate) async fn disown(store: &SqlStore, blob: &StoredBlob, operation: &str) -> Result<()> {
@@ -204,20 +204,11 @@ pub(crate) async fn unpaid(
 ) -> Result<Unpaid> {
     let (select, further) = looking(project, true, Look { manifest, blobs: digests, ..Look::default() });
     let rows = store.all(select, read_look).await?;
-    let (_, found) = Found::of(rows).ok_or(StoreError::Missing)?;
-    let mut known = found.blobs;
+    let (_, mut found) = Found::of(rows).ok_or(StoreError::Missing)?;
     for chunk in further.chunks(CHUNK) {
-        known.extend(store.all(look(project, chunk), read_named).await?);
+        found.blobs.extend(store.all(look(project, chunk), read_named).await?);
     }
-    let mut unpaid = Unpaid { knows_manifest: found.manifest.is_some(), bytes: 0, unknown: Vec::new() };
-    for digest in digests {
-        match known.get(digest.as_str()) {
-            None => unpaid.unknown.push(digest.clone()),
-            Some(known) if !known.is_charged => unpaid.bytes = unpaid.bytes.saturating_add(known.size),
-            Some(_) => {}
-        }
-    }
-    Ok(unpaid)
+    Ok(found.unpaid(digests))
 }
 
 pub(crate) async fn all(

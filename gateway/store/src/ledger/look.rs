@@ -7,7 +7,7 @@ use crate::row;
 use crate::sql::Query;
 use portcullis_oci::{Digest, RepositoryName};
 use portcullis_tenancy::ProjectId;
-use portcullis_tenancy::quota::{Account, Claim, Lease};
+use portcullis_tenancy::quota::{Account, Claim, Lease, Unpaid};
 use portcullis_tenancy::store::Result;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, query};
@@ -71,6 +71,19 @@ impl Found {
         let Row { standing, held, lease, manifest, elsewhere, blob } = rows.next()?;
         let blobs = blob.into_iter().chain(rows.filter_map(|row| row.blob)).collect();
         Some((standing, Self { held, lease, manifest, elsewhere, blobs }))
+    }
+
+    /// What of these blobs, and of the manifest, the project is not charged with.
+    pub(crate) fn unpaid(&self, digests: &[Digest]) -> Unpaid {
+        let mut unpaid = Unpaid { knows_manifest: self.manifest.is_some(), bytes: 0, unknown: Vec::new() };
+        for digest in digests {
+            match self.blobs.get(digest.as_str()) {
+                None => unpaid.unknown.push(digest.clone()),
+                Some(known) if !known.is_charged => unpaid.bytes = unpaid.bytes.saturating_add(known.size),
+                Some(_) => {}
+            }
+        }
+        unpaid
     }
 
     /// Whether somebody else is at work at the claim's upload.

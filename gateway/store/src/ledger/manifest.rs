@@ -99,7 +99,7 @@ pub(crate) async fn add(
         ledger.write.together(blob::charge_one(&blob)?.into()).await?;
     }
     let (account, _) = ledger.commit_with(statements).await?;
-    Ok(Admission::Granted { held: 0, account, locked: false })
+    Ok(Admission::Granted { held: 0, account, locked: false, unknown: Vec::new() })
 }
 
 /// The distinct blobs that a manifest names, those included whose bytes need not be here.

@@ -98,6 +98,7 @@ pub async fn what_changes_nothing_leaves_no_record(nodes: Nodes) {
         now: at(2),
         expires_at: at(600),
         pins: Vec::new(),
+        manifest: None,
         journal: None,
         waiting_percent: None,
         lock_until: None,

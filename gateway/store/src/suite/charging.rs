@@ -38,6 +38,27 @@ pub async fn what_is_not_charged_is_not_held_until_it_is_named_again(nodes: Node
     let unpaid = nodes.one.unpaid(&acme.id, Some(&digest("m")), &[digest("layer"), digest("?")]).await.unwrap();
     assert_eq!(unpaid, Unpaid { knows_manifest: false, bytes: 100, unknown: vec![digest("?")] });
     assert!(nodes.one.stored_sizes(&acme.id, &[digest("layer")]).await.unwrap().is_empty());
+    // A claim for a manifest counts the same by itself; what is there already takes up nothing more.
+    let layers = |names: &[&str]| names.iter().map(|name| digest(name)).collect();
+    let named = |id: &str, of: &str, pins: Vec<Digest>| Claim {
+        purpose: Purpose::Manifest,
+        pins,
+        manifest: Some((digest(of), 500)),
+        ..claim(&acme, id, 0, 0)
+    };
+    let all = nodes.one.reserve(&named("all", "n", layers(&["layer", "?"]))).await.unwrap();
+    let Admission::Granted { held: 600, unknown, .. } = all else { panic!("{all:?}") };
+    assert_eq!(unknown, [digest("?")]);
+    nodes.one.set_quota(&acme.id, Some(1100), None).await.unwrap();
+    let refused = nodes.one.reserve(&named("refused", "o", layers(&["layer"]))).await.unwrap();
+    let Admission::Refused(shortage) = refused else { panic!("{refused:?}") };
+    assert_eq!(shortage.asked, 600);
+    nodes.one.release("all").await.unwrap();
+    nodes.one.set_quota(&acme.id, None, None).await.unwrap();
+    push(&nodes, &image(&acme, "acme/app", "known", &[])).await;
+    assert_eq!(held(&nodes.one.reserve(&named("again", "known", Vec::new())).await.unwrap()), Some(0));
+    nodes.one.release("again").await.unwrap();
+    forget(&nodes, &acme, "acme/app", "known").await;
 
     // Named again without room for it, it stays as it is.
     nodes.one.set_quota(&acme.id, Some(550), None).await.unwrap();

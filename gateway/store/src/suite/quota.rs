@@ -16,6 +16,7 @@ pub(super) fn claim(project: &Project, id: &str, at_least: u64, at_most: u64) ->
         now: at(0),
         expires_at: at(600),
         pins: Vec::new(),
+        manifest: None,
         journal: None,
         waiting_percent: None,
         lock_until: None,

@@ -1,10 +1,8 @@
 //! How a hold asks for room, and gives back what others wait for.
 
 use super::{FIRST_STEP, Hold, Leased};
-use crate::quota::{TakeError, locked};
+use crate::quota::{TakeError, Wanted, locked};
 use crate::tag_lock;
-use portcullis_oci::Digest;
-use portcullis_tenancy::ledger::JournalEntry;
 use portcullis_tenancy::quota::{Admission, Claim, Shortage};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -28,7 +26,7 @@ impl Hold {
             let least = if bytes == 0 { 0 } else { reached.saturating_add(bytes) };
             (least, self.base.saturating_add(room.allowed).max(least).saturating_add(room.step))
         };
-        match self.ask(least, most, &[], None).await {
+        match self.ask(least, most, None).await {
             Ok(()) => locked(&self.outcome).failure = None,
             // What was only to be had ahead is asked for again once it is needed.
             Err(_) if bytes == 0 => {}
@@ -36,18 +34,18 @@ impl Hold {
         }
     }
 
-    pub(in crate::quota) async fn ask(
-        &self,
-        least: u64,
-        most: u64,
-        pins: &[Digest],
-        journal: Option<JournalEntry>,
-    ) -> Result<(), TakeError> {
+    /// Asks for room for so many bytes beyond what it holds. Where there is none, it has the shortage.
+    pub async fn extend(&self, bytes: u64) -> Result<(), TakeError> {
+        let all = self.held().saturating_add(bytes);
+        self.ask(all, all, None).await
+    }
+
+    /// Asks for room; what is `first` wanted goes along.
+    pub(in crate::quota) async fn ask(&self, least: u64, most: u64, first: Option<&Wanted>) -> Result<(), TakeError> {
         let _order = self.asking.lock().await;
-        let Err(first) = self.claim(least, most, pins, journal.clone()).await? else { return Ok(()) };
+        let Err(mut shortage) = self.claim(least, most, first).await? else { return Ok(()) };
         // Nobody is refused while what is in the way may be given back, and from here on nobody takes any ahead.
         let turn = self.holds.turn(&self.project.id).lock_owned().await;
-        let mut shortage = first;
         for pause in [Duration::ZERO].into_iter().chain(SECOND_LOOKS) {
             // What is reserved here and now is in use; another node's, or what a client left behind, may be on its way back, and
             // so may what a neighbour was asking for just now.
@@ -61,7 +59,7 @@ impl Hold {
             for neighbour in neighbours {
                 neighbour.give_back_spare().await;
             }
-            match self.claim(least, most, pins, journal.clone()).await? {
+            match self.claim(least, most, first).await? {
                 Ok(()) => return Ok(()),
                 Err(still) => shortage = still,
             }
@@ -77,8 +75,7 @@ impl Hold {
         &self,
         at_least: u64,
         at_most: u64,
-        pins: &[Digest],
-        journal: Option<JournalEntry>,
+        first: Option<&Wanted>,
     ) -> Result<Result<(), Shortage>, TakeError> {
         let claim = Claim {
             id: self.id.clone(),
@@ -89,8 +86,9 @@ impl Hold {
             at_most,
             now: self.holds.times().0,
             expires_at: self.holds.times().1,
-            pins: pins.to_vec(),
-            journal,
+            pins: first.map(|wanted| wanted.pins.clone()).unwrap_or_default(),
+            manifest: first.and_then(|wanted| wanted.manifest.clone()),
+            journal: first.and_then(|wanted| wanted.journal.clone()),
             waiting_percent: self.waiting_percent,
             lock_until: self.locks_tags.then(tag_lock::lease),
             lease: (locked(&self.outcome).lease == Leased::Wanted).then(|| self.holds.lease()),
@@ -100,10 +98,11 @@ impl Hold {
         let admission = self.holds.store.run(move |store| async move { store.reserve(&claim).await }).await?;
         self.holds.metrics.took("reserve", began);
         match admission {
-            Admission::Granted { held, locked: has_locked, .. } => {
+            Admission::Granted { held, locked: has_locked, unknown, .. } => {
                 locked(&self.room).allowed = held.saturating_sub(self.base);
                 let mut outcome = locked(&self.outcome);
                 outcome.locked |= has_locked;
+                outcome.unknown = unknown;
                 if takes_lease {
                     outcome.lease = Leased::Yes;
                 }
