@@ -1,15 +1,19 @@
 //! Writes that have to stand in a row share a transaction: while one lot is made durable, the next ones queue, and all that
 //! queue go into the next lot, each behind a savepoint of its own. Nobody hears of a write before its lot is durable, and each
 //! sees what those before it have written: one after another, as without it, at the price of one flush for all.
+//!
+//! On PostgreSQL a savepoint is a way of its own. A write that looks once and changes all with its last statement does without:
+//! where that one fails, the lot is undone, and whoever shared it goes again.
 
 use crate::postgres;
-use crate::sql::{DEADLINE, failed, failure};
+use crate::sql::{DEADLINE, Query, failed, failure};
 use crate::together::Joined;
-use portcullis_tenancy::ProjectId;
 use portcullis_tenancy::store::Result;
-use sqlx::any::Any;
+use portcullis_tenancy::{ProjectId, StoreError};
+use sqlx::any::{Any, AnyRow};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Transaction, query, raw_sql};
 use std::borrow::Cow;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -22,10 +26,34 @@ const PAUSE: Duration = Duration::from_millis(4);
 /// What comes after a member's last statement on SQLite.
 pub(crate) const RELEASE: &str = "RELEASE member";
 
+/// How often a write goes again that others have dragged along.
+const TRIES: usize = 3;
+
 /// A lot was undone, and this write with it.
-#[derive(Debug, thiserror::Error)]
-#[error("it was undone together with others: {0}")]
-struct Undone(String);
+#[derive(Clone, Debug, thiserror::Error)]
+enum Undone {
+    /// Its end failed.
+    #[error("it was undone together with others: {0}")]
+    Failed(String),
+    /// Another write of it failed, before its end: nothing of this one is left.
+    #[error("it was undone with another write of its transaction, which failed")]
+    Dragged,
+}
+
+/// Carries a call out whose write may be dragged along by another one, and then again.
+pub(crate) async fn again<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
+    let is_dragged = |error: &StoreError| match error {
+        StoreError::Failed(error) => matches!(error.downcast_ref(), Some(Undone::Dragged)),
+        _ => false,
+    };
+    for _ in 1..TRIES {
+        match call().await {
+            Err(error) if is_dragged(&error) => {}
+            answered => return answered,
+        }
+    }
+    call().await
+}
 
 /// Where writes stand in a row. The queue is fair and does not spin, unlike a file's lock.
 pub(crate) struct Queue {
@@ -41,9 +69,11 @@ pub(crate) struct Queue {
 struct Lot {
     tx: Transaction<'static, Any>,
     /// Who waits for its end.
-    members: Vec<oneshot::Sender<std::result::Result<(), String>>>,
+    members: Vec<oneshot::Sender<std::result::Result<(), Undone>>>,
     /// The last member has not come to its end: what it did is undone.
     is_torn: bool,
+    /// Nor has it, and has no savepoint: all is undone.
+    is_broken: bool,
     /// Somebody queues to end it.
     is_ending: bool,
     savepoints: Savepoints,
@@ -117,9 +147,8 @@ impl Queue {
         if let Some(lot) = turn.as_mut()
             && let Err(error) = lot.mend().await
         {
-            // Its members are told by its end.
             tracing::warn!(%error, "a transaction was undone, with all writes in it");
-            *turn = None;
+            turn.take().into_iter().for_each(Lot::undo);
         }
         if turn.is_none() {
             let mut tx = self.pool.begin_with(self.begin).await.map_err(failed)?;
@@ -130,7 +159,8 @@ impl Queue {
                 Joined::Listed => Savepoints::Named,
                 Joined::Within => Savepoints::Numbered { last: 0, is_left: false },
             };
-            *turn = Some(Lot { tx, members: Vec::new(), is_torn: false, is_ending: false, savepoints });
+            *turn =
+                Some(Lot { tx, members: Vec::new(), is_torn: false, is_broken: false, is_ending: false, savepoints });
         }
         Ok(Member { queue: Arc::clone(self), turn: Some(turn), is_marked: false })
     }
@@ -139,14 +169,15 @@ impl Queue {
     async fn end(self: Arc<Self>) {
         let mut turn = self.lot.lock().await;
         let Some(mut lot) = turn.take() else { return };
-        let members = std::mem::take(&mut lot.members);
-        let ending = async {
-            lot.mend().await?;
-            if members.is_empty() { lot.tx.rollback().await } else { lot.tx.commit().await }
-        };
+        if let Err(error) = lot.mend().await {
+            tracing::warn!(%error, "a transaction was undone, with all writes in it");
+            return lot.undo();
+        }
+        let Lot { tx, members, .. } = lot;
+        let ending = async { if members.is_empty() { tx.rollback().await } else { tx.commit().await } };
         let outcome = match tokio::time::timeout(DEADLINE, ending).await {
-            Ok(ended) => ended.map_err(|error| error.to_string()),
-            Err(late) => Err(late.to_string()),
+            Ok(ended) => ended.map_err(|error| Undone::Failed(error.to_string())),
+            Err(late) => Err(Undone::Failed(late.to_string())),
         };
         let is_dense = outcome.is_ok() && members.len() > 1;
         for member in members {
@@ -161,14 +192,28 @@ impl Queue {
 }
 
 impl Lot {
-    /// Undoes what the last member left behind.
-    async fn mend(&mut self) -> sqlx::Result<()> {
+    /// Undoes what the last member left behind. Fails where all has to be undone.
+    async fn mend(&mut self) -> std::result::Result<(), Undone> {
+        if self.is_broken {
+            return Err(Undone::Failed("a write in it failed, or was given up".to_owned()));
+        }
         if self.is_torn {
             // Where the savepoint was not reached, or the database has undone all by itself, there is none, and this fails.
-            raw_sql(AssertSqlSafe(self.savepoints.undo())).execute(&mut *self.tx).await?;
+            let undo = raw_sql(AssertSqlSafe(self.savepoints.undo()));
+            let undone = tokio::time::timeout(DEADLINE, undo.execute(&mut *self.tx)).await;
+            undone
+                .map_err(|late| Undone::Failed(late.to_string()))?
+                .map_err(|error| Undone::Failed(error.to_string()))?;
             self.is_torn = false;
         }
         Ok(())
+    }
+
+    /// Undoes all of it.
+    fn undo(self) {
+        for member in self.members {
+            let _ = member.send(Err(Undone::Dragged));
+        }
     }
 }
 
@@ -189,6 +234,21 @@ impl Member {
         let lot = self.lot()?;
         lot.is_torn = true;
         Ok(Some(lot.savepoints.next()))
+    }
+
+    /// Runs a statement without a savepoint: where it fails or is given up, all of its lot is undone. One that
+    /// changes something is its last.
+    pub(crate) async fn bare(&mut self, query: Query<'_>, changes: bool) -> Result<Vec<AnyRow>> {
+        let lot = self.lot()?;
+        lot.is_broken = true;
+        let rows = query.fetch_all(&mut *lot.tx).await.map_err(failed)?;
+        lot.is_broken = changes;
+        Ok(rows)
+    }
+
+    /// Whether its next statement may go without a savepoint.
+    pub(crate) fn may_be_bare(&self) -> bool {
+        !self.is_marked && self.joined() == Joined::Within
     }
 
     /// The connection for a first statement that has the mark before it.
@@ -213,19 +273,19 @@ impl Member {
     pub(crate) async fn commit_released(mut self) -> Result<()> {
         let (told, outcome) = oneshot::channel();
         let lot = self.lot()?;
-        lot.is_torn = false;
+        (lot.is_torn, lot.is_broken) = (false, false);
         lot.members.push(told);
         drop(self);
         match outcome.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(why)) => Err(failure(Undone(why))),
-            Err(_) => Err(failure(Undone("its transaction broke".to_owned()))),
+            Ok(Err(undone)) => Err(failure(undone)),
+            Err(_) => Err(failure(Undone::Failed("its transaction broke".to_owned()))),
         }
     }
 
     fn lot(&mut self) -> Result<&mut Lot> {
         let lot = self.turn.as_mut().and_then(|turn| turn.as_mut());
-        lot.ok_or_else(|| failure(Undone("it is over".to_owned())))
+        lot.ok_or_else(|| failure(Undone::Failed("it is over".to_owned())))
     }
 }
 

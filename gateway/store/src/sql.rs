@@ -330,6 +330,15 @@ impl Write {
         self.rows(query).await?.iter().map(read).collect()
     }
 
+    /// The same for a look, which changes nothing and locks nothing.
+    pub(crate) async fn look<T>(&mut self, query: Query<'_>, read: impl Fn(&AnyRow) -> Result<T>) -> Result<Vec<T>> {
+        let rows = match &mut self.inner {
+            Inner::Shared(member) if member.may_be_bare() => member.bare(query, false).await?,
+            _ => self.rows(query).await?,
+        };
+        rows.iter().map(read).collect()
+    }
+
     async fn rows(&mut self, query: Query<'_>) -> Result<Vec<AnyRow>> {
         if self.joined() == Joined::Listed
             && let Inner::Shared(member) = &mut self.inner
@@ -353,7 +362,15 @@ impl Write {
             // One way less: the end of its savepoint goes along.
             statements.push(sqlx::query(RELEASE));
         }
-        let rows = if statements.is_empty() { 0 } else { self.rows(together(statements, self.joined())?).await?.len() };
+        let rows = if statements.is_empty() {
+            0
+        } else {
+            let all = together(statements, self.joined())?;
+            match &mut self.inner {
+                Inner::Shared(member) if member.may_be_bare() => member.bare(all, true).await?.len(),
+                _ => self.rows(all).await?.len(),
+            }
+        };
         match self.inner {
             Inner::Own(tx) => tx.commit().await.map_err(failed)?,
             Inner::Shared(member) if goes_along => member.commit_released().await?,

@@ -192,7 +192,7 @@ fn upload(id: &str, robot: &Robot, repository: &str) -> Upload {
     }
 }
 
-fn repo(name: &str) -> RepositoryName {
+pub(crate) fn repo(name: &str) -> RepositoryName {
     RepositoryName::parse(name).unwrap()
 }
 
@@ -254,7 +254,7 @@ async fn hold(
 }
 
 /// A project and a robot of it, in the store.
-async fn acme(store: &dyn Store) -> (Project, Robot) {
+pub(crate) async fn acme(store: &dyn Store) -> (Project, Robot) {
     let project = project("acme");
     let robot = robot(&project, "ci");
     store.add_project(&project).await.unwrap();

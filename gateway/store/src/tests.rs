@@ -5,6 +5,7 @@ mod postgres;
 
 use crate::suite::{self, Nodes};
 use crate::{OpenError, SqlStore, open};
+use portcullis_tenancy::ledger::Charge;
 use portcullis_tenancy::{ProjectId, Store, StoreError, Timestamp};
 use postgres::Server;
 use sqlx::Connection;
@@ -210,6 +211,48 @@ async fn a_change_that_is_dropped_half_way_leaves_nothing_on_sqlite() {
 async fn a_change_that_is_dropped_half_way_leaves_nothing_on_postgres() {
     let server = Server::get();
     a_change_that_is_dropped_half_way_leaves_nothing_and_holds_nobody_up(&server.database().await).await;
+}
+
+/// Writes that the database itself refuses, among others of the same account at the same time.
+async fn what_fails_drags_along_nobody_for_good(url: &str, poison: &[&'static str]) {
+    let store: Arc<SqlStore> = Arc::new(open(url, 4).await.unwrap());
+    let (acme, _) = suite::acme(&*store).await;
+    for statement in poison {
+        sqlx::raw_sql(*statement).execute(store.pool()).await.unwrap();
+    }
+    let push = |number: usize| {
+        let (store, acme) = (Arc::clone(&store), acme.clone());
+        tokio::spawn(async move {
+            let repository = if number % 12 == 5 { "acme/poison" } else { "acme/app" };
+            let pushed = suite::quota::image(&acme, repository, &number.to_string(), &[]);
+            (number % 12 == 5, store.add_manifest(&pushed, &[], Charge::Anyway).await)
+        })
+    };
+    for push in (0..24).map(push).collect::<Vec<_>>() {
+        let (is_poison, pushed) = push.await.unwrap();
+        assert_eq!(pushed.is_err(), is_poison, "{pushed:?}");
+    }
+    assert_eq!(store.manifests(&acme.id, &suite::repo("acme/app")).await.unwrap().len(), 22);
+    let (counted, recorded) = store.recount(&acme.id, false).await.unwrap();
+    assert_eq!(counted, recorded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_drags_along_nobody_for_good_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    let poison = "CREATE TRIGGER poison BEFORE INSERT ON manifest WHEN NEW.repository = 'acme/poison' \
+        BEGIN SELECT RAISE(ABORT, 'poison'); END";
+    what_fails_drags_along_nobody_for_good(&sqlite_url(&directory), &[poison]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_drags_along_nobody_for_good_on_postgres() {
+    let server = Server::get();
+    let poison = [
+        "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$",
+        "CREATE TRIGGER poison BEFORE INSERT ON manifest FOR EACH ROW WHEN (NEW.repository = 'acme/poison') EXECUTE FUNCTION poison()",
+    ];
+    what_fails_drags_along_nobody_for_good(&server.database().await, &poison).await;
 }
 
 #[tokio::test]

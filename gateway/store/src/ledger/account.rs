@@ -69,7 +69,7 @@ impl Ledger {
     ) -> Result<(Self, Found)> {
         let mut write = store.write_ledger(project).await?;
         let (select, further) = looking(project, any, look);
-        let rows = write.all(select, read_look).await?;
+        let rows = write.look(select, read_look).await?;
         let (standing, mut found) = Found::of(rows).ok_or(StoreError::Missing)?;
         let Standing { account, cap } = standing;
         found.blobs.extend(blob::known(&mut write, project, further).await?);
@@ -87,7 +87,7 @@ impl Ledger {
                     Ok(read_wide(row, ["committed_mib", "committed_rest"])?
                         .saturating_add(read_wide(row, ["reserved_mib", "reserved_rest"])?))
                 };
-                let others = write.optional(others.bind(&*project.0), read).await?;
+                let others = write.look(others.bind(&*project.0), read).await?.pop();
                 others.map(|others| (cap, others))
             }
         };
@@ -241,7 +241,7 @@ pub(crate) async fn shrink(store: &SqlStore, id: &str, holder: &str, bytes: u64,
     let mut ledger = Ledger::open(store, &project, true).await?;
     let held = query("SELECT bytes FROM reservation WHERE id = $1 AND (worker IS NULL OR worker = $2)");
     let held = held.bind(id).bind(holder);
-    let Some(held) = ledger.write.optional(held, |row| row::size(row, "bytes")).await? else { return Ok(()) };
+    let Some(held) = ledger.write.look(held, |row| row::size(row, "bytes")).await?.pop() else { return Ok(()) };
     let left = held.min(bytes);
     let put = query("UPDATE reservation SET bytes = $2, expires_at = $3 WHERE id = $1");
     ledger.write.execute(put.bind(id).bind(size(left)?).bind(expires_at.as_millisecond())).await?;
@@ -281,7 +281,7 @@ pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
         };
         // It may have been renewed since.
         let still = query("SELECT 1 AS found FROM reservation WHERE id = $1 AND expires_at < $2");
-        if ledger.write.optional(still.bind(&*id).bind(now.as_millisecond()), |_| Ok(())).await?.is_some() {
+        if !ledger.write.look(still.bind(&*id).bind(now.as_millisecond()), |_| Ok(())).await?.is_empty() {
             let end = ledger.end_reservation(&id, found.held);
             ledger.commit_with(vec![end]).await?;
             released = released.saturating_add(1);

@@ -123,7 +123,7 @@ pub(crate) async fn known(
 ) -> Result<HashMap<String, Known>> {
     let mut known = HashMap::new();
     for chunk in digests.chunks(CHUNK) {
-        known.extend(write.all(look(project, chunk), read_named).await?);
+        known.extend(write.look(look(project, chunk), read_named).await?);
     }
     Ok(known)
 }

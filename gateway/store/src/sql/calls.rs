@@ -1,6 +1,7 @@
 //! The table of contents: each call of [`Store`], where its queries stand, and its deadline.
 
 use super::{DEADLINE, SqlStore, failure};
+use crate::gather::again;
 use crate::{audit, journal, key, ledger, limit, policy, project, quota, robot, session, watch};
 use portcullis_oci::{Digest, RepositoryName, Tag};
 use portcullis_tenancy::audit::{Checkpoint, Entry, Head, Search};
@@ -26,6 +27,12 @@ struct Late;
 
 async fn within<T, F: Future<Output = Result<T>>>(call: F) -> Result<T> {
     let bounded = async { tokio::time::timeout(DEADLINE, call).await.map_err(|_| failure(Late))? };
+    watch::told(watch::name_of::<F>(), bounded).await
+}
+
+/// The same for a call whose write shares its transaction with others.
+async fn shared<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
+    let bounded = async { tokio::time::timeout(DEADLINE, again(call)).await.map_err(|_| failure(Late))? };
     watch::told(watch::name_of::<F>(), bounded).await
 }
 
@@ -170,26 +177,26 @@ impl Store for SqlStore {
     }
 
     async fn reserve(&self, claim: &Claim) -> Result<Admission> {
-        within(ledger::account::reserve(self, claim)).await
+        shared(|| ledger::account::reserve(self, claim)).await
     }
     async fn shrink(&self, id: &str, holder: &str, bytes: u64, expires_at: Timestamp) -> Result<()> {
-        within(ledger::account::shrink(self, id, holder, bytes, expires_at)).await
+        shared(|| ledger::account::shrink(self, id, holder, bytes, expires_at)).await
     }
     async fn release(&self, id: &str) -> Result<()> {
-        within(ledger::account::release(self, id)).await
+        shared(|| ledger::account::release(self, id)).await
     }
     async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp, lease: Option<&Lease>) -> Result<()> {
         within(ledger::account::renew(self, ids, now, until, lease)).await
     }
     async fn recount(&self, project: &ProjectId, repair: bool) -> Result<(u64, u64)> {
-        within(ledger::account::recount(self, project, repair)).await
+        shared(|| ledger::account::recount(self, project, repair)).await
     }
 
     async fn add_blob(&self, blob: &StoredBlob, charge: Charge<'_>) -> Result<Admission> {
-        within(ledger::blob::add(self, blob, charge)).await
+        shared(|| ledger::blob::add(self, blob, charge)).await
     }
     async fn disown(&self, blob: &StoredBlob, operation: &str) -> Result<()> {
-        within(ledger::blob::disown(self, blob, operation)).await
+        shared(|| ledger::blob::disown(self, blob, operation)).await
     }
     async fn standing(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<Standing> {
         within(ledger::blob::standing(self, project, repository, digest)).await
@@ -215,7 +222,7 @@ impl Store for SqlStore {
         within(ledger::waiting::take(self, before, now, until, after)).await
     }
     async fn unlinked(&self, project: &ProjectId, digest: &Digest, is_gone: bool) -> Result<()> {
-        within(ledger::waiting::unlinked(self, project, digest, is_gone)).await
+        shared(|| ledger::waiting::unlinked(self, project, digest, is_gone)).await
     }
     async fn has_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<bool> {
         within(ledger::blob::exists(self, project, repository, digest)).await
@@ -269,7 +276,7 @@ impl Store for SqlStore {
         within(ledger::blob::held(self, project, repository, after, limit)).await
     }
     async fn remove_link(&self, project: &ProjectId, repository: &RepositoryName, digest: &Digest) -> Result<u64> {
-        within(ledger::blob::remove(self, project, repository, digest)).await
+        shared(|| ledger::blob::remove(self, project, repository, digest)).await
     }
 
     async fn add_manifest(
@@ -278,7 +285,7 @@ impl Store for SqlStore {
         sizes: &[(Digest, u64)],
         charge: Charge<'_>,
     ) -> Result<Admission> {
-        within(ledger::manifest::add(self, pushed, sizes, charge)).await
+        shared(|| ledger::manifest::add(self, pushed, sizes, charge)).await
     }
     async fn manifest(
         &self,
@@ -306,7 +313,7 @@ impl Store for SqlStore {
         digest: &Digest,
         now: Timestamp,
     ) -> Result<Removed> {
-        within(ledger::manifest::remove(self, project, repository, digest, now)).await
+        shared(|| ledger::manifest::remove(self, project, repository, digest, now)).await
     }
     async fn remove_tag(&self, project: &ProjectId, repository: &RepositoryName, tag: &Tag) -> Result<Option<Digest>> {
         within(ledger::tag::remove(self, project, repository, tag)).await

@@ -38,7 +38,7 @@ pub(super) async fn account(nodes: &Nodes, project: &Project) -> Account {
 }
 
 /// An image of a config and these layers, one of them of 100 bytes each.
-pub(super) fn image(project: &Project, repository: &str, of: &str, layers: &[&str]) -> PushedManifest {
+pub(crate) fn image(project: &Project, repository: &str, of: &str, layers: &[&str]) -> PushedManifest {
     let mut push = pushed(project, repository, of, &["latest"]);
     push.manifest.config = None;
     push.manifest.layers = layers.iter().map(|layer| descriptor(layer)).collect();
