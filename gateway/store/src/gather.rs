@@ -5,9 +5,11 @@
 //! On PostgreSQL a savepoint is a way of its own. A write that looks once and changes all with its last statement does without:
 //! where that one fails, the lot is undone, and whoever shared it goes again.
 
+use crate::ledger::account::save;
 use crate::postgres;
 use crate::sql::{DEADLINE, Query, failed, failure};
 use crate::together::Joined;
+use portcullis_tenancy::quota::Account;
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, StoreError};
 use sqlx::any::{Any, AnyRow};
@@ -70,6 +72,8 @@ struct Lot {
     tx: Transaction<'static, Any>,
     /// Who waits for its end.
     members: Vec<oneshot::Sender<std::result::Result<(), Undone>>>,
+    /// What the account has by now, where a lot is one account's: it is written down once, by the lot's end.
+    account: Option<Account>,
     /// The last member has not come to its end: what it did is undone.
     is_torn: bool,
     /// Nor has it, and has no savepoint: all is undone.
@@ -118,6 +122,8 @@ pub(crate) struct Member {
     turn: Option<OwnedMutexGuard<Option<Lot>>>,
     /// Its savepoint has been asked for.
     is_marked: bool,
+    /// What it makes of the account.
+    account: Option<Account>,
 }
 
 impl Queue {
@@ -159,10 +165,17 @@ impl Queue {
                 Joined::Listed => Savepoints::Named,
                 Joined::Within => Savepoints::Numbered { last: 0, is_left: false },
             };
-            *turn =
-                Some(Lot { tx, members: Vec::new(), is_torn: false, is_broken: false, is_ending: false, savepoints });
+            *turn = Some(Lot {
+                tx,
+                members: Vec::new(),
+                account: None,
+                is_torn: false,
+                is_broken: false,
+                is_ending: false,
+                savepoints,
+            });
         }
-        Ok(Member { queue: Arc::clone(self), turn: Some(turn), is_marked: false })
+        Ok(Member { queue: Arc::clone(self), turn: Some(turn), is_marked: false, account: None })
     }
 
     /// Ends the lot, once all have had their turn who waited for it.
@@ -173,8 +186,16 @@ impl Queue {
             tracing::warn!(%error, "a transaction was undone, with all writes in it");
             return lot.undo();
         }
-        let Lot { tx, members, .. } = lot;
-        let ending = async { if members.is_empty() { tx.rollback().await } else { tx.commit().await } };
+        let Lot { mut tx, members, account, .. } = lot;
+        let ending = async {
+            if members.is_empty() {
+                return tx.rollback().await.map_err(failed);
+            }
+            if let Some((project, account)) = self.account.as_ref().zip(account) {
+                save(project, &account)?.execute(&mut *tx).await.map_err(failed)?;
+            }
+            tx.commit().await.map_err(failed)
+        };
         let outcome = match tokio::time::timeout(DEADLINE, ending).await {
             Ok(ended) => ended.map_err(|error| Undone::Failed(error.to_string())),
             Err(late) => Err(Undone::Failed(late.to_string())),
@@ -246,6 +267,17 @@ impl Member {
         Ok(rows)
     }
 
+    /// What those before it have made of the account, where it is not written down yet.
+    pub(crate) fn account(&self) -> Option<Account> {
+        self.turn.as_ref()?.as_ref()?.account
+    }
+
+    /// What it makes of the account. Whether its lot writes that down.
+    pub(crate) fn leaves(&mut self, account: Account) -> bool {
+        self.account = self.queue.account.is_some().then_some(account);
+        self.account.is_some()
+    }
+
     /// Whether its next statement may go without a savepoint.
     pub(crate) fn may_be_bare(&self) -> bool {
         !self.is_marked && self.joined() == Joined::Within
@@ -272,8 +304,10 @@ impl Member {
     /// The same where nothing has to follow its last statement: [`RELEASE`] was that one, or its savepoint stays.
     pub(crate) async fn commit_released(mut self) -> Result<()> {
         let (told, outcome) = oneshot::channel();
+        let account = self.account;
         let lot = self.lot()?;
         (lot.is_torn, lot.is_broken) = (false, false);
+        lot.account = account.or(lot.account);
         lot.members.push(told);
         drop(self);
         match outcome.await {

@@ -10,6 +10,7 @@ use crate::together::{Joined, together};
 use crate::{postgres, row, sqlite};
 use futures_util::TryStreamExt;
 use portcullis_tenancy::audit::Entry;
+use portcullis_tenancy::quota::Account;
 use portcullis_tenancy::store::Result;
 use portcullis_tenancy::{ProjectId, StoreError, Timestamp};
 use sqlx::any::{Any, AnyArguments, AnyPoolOptions, AnyRow};
@@ -349,6 +350,22 @@ impl Write {
             return both.fetch_all(member.marked()?).await.map_err(failed);
         }
         query.fetch_all(self.connection().await?).await.map_err(failed)
+    }
+
+    /// What writes of the same transaction have made of the account, where it is not written down yet.
+    pub(crate) fn account(&self) -> Option<Account> {
+        match &self.inner {
+            Inner::Own(_) => None,
+            Inner::Shared(member) => member.account(),
+        }
+    }
+
+    /// What this one makes of the account. Whether that is written down by the transaction's end.
+    pub(crate) fn leaves(&mut self, account: Account) -> bool {
+        match &mut self.inner {
+            Inner::Own(_) => false,
+            Inner::Shared(member) => member.leaves(account),
+        }
     }
 
     /// Runs statements as [`Write::together`] does, and makes all of it durable. Returns how many rows the last one returns.

@@ -71,7 +71,10 @@ impl Ledger {
         let (select, further) = looking(project, any, look);
         let rows = write.look(select, read_look).await?;
         let (standing, mut found) = Found::of(rows).ok_or(StoreError::Missing)?;
-        let Standing { account, cap } = standing;
+        let Standing { mut account, cap } = standing;
+        if let Some(Account { committed, reserved, waiting, .. }) = write.account() {
+            account = Account { committed, reserved, waiting, ..account };
+        }
         found.blobs.extend(blob::known(&mut write, project, further).await?);
         let total = match cap {
             None => None,
@@ -143,17 +146,24 @@ impl Ledger {
     }
 
     /// The same with these statements, which go along in one go. Returns how many rows they return.
-    pub(crate) async fn commit_with(self, mut statements: Vec<Query<'_>>) -> Result<(Account, usize)> {
+    pub(crate) async fn commit_with(mut self, mut statements: Vec<Query<'_>>) -> Result<(Account, usize)> {
         if self.account != self.before {
-            let save =
-                query("UPDATE project SET committed_bytes = $2, reserved_bytes = $3, waiting_bytes = $4 WHERE id = $1");
-            let Account { committed, reserved, waiting, .. } = self.account;
-            let save = save.bind(&*self.project.0).bind(size(committed)?).bind(size(reserved)?);
-            statements.insert(0, save.bind(size(waiting)?));
+            // What no column takes is this one's fault, and not its lot's.
+            let save = save(&self.project, &self.account)?;
+            if !self.write.leaves(self.account) {
+                statements.insert(0, save);
+            }
         }
         let rows = self.write.commit_with(statements).await?;
         Ok((self.account, rows))
     }
+}
+
+/// Writes a project's account down.
+pub(crate) fn save<'q>(project: &'q ProjectId, account: &Account) -> Result<Query<'q>> {
+    let save = query("UPDATE project SET committed_bytes = $2, reserved_bytes = $3, waiting_bytes = $4 WHERE id = $1");
+    let save = save.bind(&*project.0).bind(size(account.committed)?).bind(size(account.reserved)?);
+    Ok(save.bind(size(account.waiting)?))
 }
 
 pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission> {
