@@ -83,8 +83,8 @@ impl Holds {
     }
 
     /// Reserves room. Where there is none, the hold has the shortage: whoever has released what it stands for drops it.
-    pub async fn take(self: &Arc<Self>, project: &Arc<Project>, wanted: Wanted) -> Result<Arc<Hold>, TakeError> {
-        let hold = Hold::new(self, project, &wanted);
+    pub async fn take(self: &Arc<Self>, project: &Arc<Project>, wanted: &Wanted) -> Result<Arc<Hold>, TakeError> {
+        let hold = Hold::new(self, project, wanted);
         // Two requests of one upload at once would each count as if they were alone. One that its client has broken off may take
         // a moment to end.
         let begun = Instant::now();
@@ -100,7 +100,7 @@ impl Holds {
         // Nor are there two nodes at work at it.
         let patience = wanted.alone_within.unwrap_or_default();
         loop {
-            match hold.ask(least, most, Some(&wanted)).await {
+            match hold.ask(least, most, Some(wanted)).await {
                 Err(TakeError::AtWork) if begun.elapsed() < patience => sleep(LOOK).await,
                 asked => return asked.map(|()| hold),
             }

@@ -2,8 +2,8 @@
 //! queue go into the next lot, each behind a savepoint of its own. Nobody hears of a write before its lot is durable, and each
 //! sees what those before it have written: one after another, as without it, at the price of one flush for all.
 //!
-//! On PostgreSQL a savepoint is a way of its own. A write that looks once and changes all with its last statement does without:
-//! where that one fails, the lot is undone, and whoever shared it goes again.
+//! On PostgreSQL a savepoint is a way of its own. A write that only looks before it changes all with its last statement goes bare,
+//! without one: where it fails or is given up, the lot is undone, and whoever shared it goes again.
 
 use crate::ledger::account::save;
 use crate::postgres;
@@ -17,6 +17,7 @@ use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Transaction, query, raw_sql};
 use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
@@ -28,17 +29,17 @@ const PAUSE: Duration = Duration::from_millis(4);
 /// What comes after a member's last statement on SQLite.
 pub(crate) const RELEASE: &str = "RELEASE member";
 
-/// How often a write goes again that others have dragged along.
+/// How often a write is tried that others drag along.
 const TRIES: usize = 3;
 
 /// A lot was undone, and this write with it.
 #[derive(Clone, Debug, thiserror::Error)]
 enum Undone {
-    /// Its end failed.
-    #[error("it was undone together with others: {0}")]
+    /// Its end failed: nobody knows whether it is durable.
+    #[error("the transaction that it shares with others did not end well: {0}")]
     Failed(String),
-    /// Another write of it failed, before its end: nothing of this one is left.
-    #[error("it was undone with another write of its transaction, which failed")]
+    /// It was undone before its end, through another write's fault: nothing of this one is left.
+    #[error("it was undone with another write of its transaction")]
     Dragged,
 }
 
@@ -62,8 +63,10 @@ pub(crate) struct Queue {
     pool: AnyPool,
     begin: &'static str,
     /// Whose account a lot takes before all, where the database has more than one writer.
-    account: Option<ProjectId>,
+    project: Option<ProjectId>,
     joined: Joined,
+    /// Nobody goes bare until a lot has ended well: the last one was undone.
+    is_careful: AtomicBool,
     lot: Arc<Mutex<Option<Lot>>>,
 }
 
@@ -74,13 +77,21 @@ struct Lot {
     members: Vec<oneshot::Sender<std::result::Result<(), Undone>>>,
     /// What the account has by now, where a lot is one account's: it is written down once, by the lot's end.
     account: Option<Account>,
-    /// The last member has not come to its end: what it did is undone.
-    is_torn: bool,
-    /// Nor has it, and has no savepoint: all is undone.
-    is_broken: bool,
+    left: Left,
     /// Somebody queues to end it.
     is_ending: bool,
     savepoints: Savepoints,
+}
+
+/// What the last member has left behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// It came to its end, or has not begun.
+    Nothing,
+    /// What it did since its savepoint, to be undone.
+    SinceSavepoint,
+    /// A bare statement: all is to be undone.
+    Bare,
 }
 
 /// The names of the members' savepoints: going back to one that was not reached must fail, and never go back to somebody else's.
@@ -122,8 +133,7 @@ pub(crate) struct Member {
     turn: Option<OwnedMutexGuard<Option<Lot>>>,
     /// Its savepoint has been asked for.
     is_marked: bool,
-    /// What it makes of the account.
-    account: Option<Account>,
+    account_after: Option<Account>,
 }
 
 impl Queue {
@@ -138,8 +148,8 @@ impl Queue {
         Self::new(pool, "BEGIN", Some(project), Joined::Within)
     }
 
-    fn new(pool: AnyPool, begin: &'static str, account: Option<ProjectId>, joined: Joined) -> Arc<Self> {
-        Arc::new(Self { pool, begin, account, joined, lot: Arc::default() })
+    fn new(pool: AnyPool, begin: &'static str, project: Option<ProjectId>, joined: Joined) -> Arc<Self> {
+        Arc::new(Self { pool, begin, project, joined, is_careful: AtomicBool::new(false), lot: Arc::default() })
     }
 
     /// Closes its connections once their calls are done.
@@ -153,29 +163,30 @@ impl Queue {
         if let Some(lot) = turn.as_mut()
             && let Err(error) = lot.mend().await
         {
-            tracing::warn!(%error, "a transaction was undone, with all writes in it");
-            turn.take().into_iter().for_each(Lot::undo);
+            self.undo(turn.take(), &error);
         }
         if turn.is_none() {
             let mut tx = self.pool.begin_with(self.begin).await.map_err(failed)?;
-            if let Some(project) = &self.account {
+            if let Some(project) = &self.project {
                 postgres::take_account(&mut tx, project).await?;
             }
             let savepoints = match self.joined {
                 Joined::Listed => Savepoints::Named,
                 Joined::Within => Savepoints::Numbered { last: 0, is_left: false },
             };
-            *turn = Some(Lot {
-                tx,
-                members: Vec::new(),
-                account: None,
-                is_torn: false,
-                is_broken: false,
-                is_ending: false,
-                savepoints,
-            });
+            *turn =
+                Some(Lot { tx, members: Vec::new(), account: None, left: Left::Nothing, is_ending: false, savepoints });
         }
-        Ok(Member { queue: Arc::clone(self), turn: Some(turn), is_marked: false, account: None })
+        Ok(Member { queue: Arc::clone(self), turn: Some(turn), is_marked: false, account_after: None })
+    }
+
+    /// Undoes a lot, and tells its members that it was not their fault.
+    fn undo(&self, lot: Option<Lot>, why: &str) {
+        tracing::warn!(why, "a transaction was undone, with all writes in it");
+        self.is_careful.store(true, Ordering::Relaxed);
+        for member in lot.into_iter().flat_map(|lot| lot.members) {
+            let _ = member.send(Err(Undone::Dragged));
+        }
     }
 
     /// Ends the lot, once all have had their turn who waited for it.
@@ -183,15 +194,14 @@ impl Queue {
         let mut turn = self.lot.lock().await;
         let Some(mut lot) = turn.take() else { return };
         if let Err(error) = lot.mend().await {
-            tracing::warn!(%error, "a transaction was undone, with all writes in it");
-            return lot.undo();
+            return self.undo(Some(lot), &error);
         }
         let Lot { mut tx, members, account, .. } = lot;
         let ending = async {
             if members.is_empty() {
                 return tx.rollback().await.map_err(failed);
             }
-            if let Some((project, account)) = self.account.as_ref().zip(account) {
+            if let Some((project, account)) = self.project.as_ref().zip(account) {
                 save(project, &account)?.execute(&mut *tx).await.map_err(failed)?;
             }
             tx.commit().await.map_err(failed)
@@ -200,6 +210,7 @@ impl Queue {
             Ok(ended) => ended.map_err(|error| Undone::Failed(error.to_string())),
             Err(late) => Err(Undone::Failed(late.to_string())),
         };
+        self.is_careful.fetch_and(outcome.is_err(), Ordering::Relaxed);
         let is_dense = outcome.is_ok() && members.len() > 1;
         for member in members {
             // Whoever does not wait any more need not hear of it.
@@ -213,28 +224,20 @@ impl Queue {
 }
 
 impl Lot {
-    /// Undoes what the last member left behind. Fails where all has to be undone.
-    async fn mend(&mut self) -> std::result::Result<(), Undone> {
-        if self.is_broken {
-            return Err(Undone::Failed("a write in it failed, or was given up".to_owned()));
-        }
-        if self.is_torn {
-            // Where the savepoint was not reached, or the database has undone all by itself, there is none, and this fails.
-            let undo = raw_sql(AssertSqlSafe(self.savepoints.undo()));
-            let undone = tokio::time::timeout(DEADLINE, undo.execute(&mut *self.tx)).await;
-            undone
-                .map_err(|late| Undone::Failed(late.to_string()))?
-                .map_err(|error| Undone::Failed(error.to_string()))?;
-            self.is_torn = false;
+    /// Undoes what the last member left behind; where it cannot, says why all has to be undone.
+    async fn mend(&mut self) -> std::result::Result<(), String> {
+        match self.left {
+            Left::Nothing => {}
+            Left::Bare => return Err("a write in it failed, or was given up".to_owned()),
+            Left::SinceSavepoint => {
+                // Where the savepoint was not reached, or the database has undone all by itself, there is none, and this fails.
+                let undo = raw_sql(AssertSqlSafe(self.savepoints.undo()));
+                let undone = tokio::time::timeout(DEADLINE, undo.execute(&mut *self.tx)).await;
+                undone.map_err(|late| late.to_string())?.map_err(|error| error.to_string())?;
+                self.left = Left::Nothing;
+            }
         }
         Ok(())
-    }
-
-    /// Undoes all of it.
-    fn undo(self) {
-        for member in self.members {
-            let _ = member.send(Err(Undone::Dragged));
-        }
     }
 }
 
@@ -253,34 +256,34 @@ impl Member {
             return Ok(None);
         }
         let lot = self.lot()?;
-        lot.is_torn = true;
+        lot.left = Left::SinceSavepoint;
         Ok(Some(lot.savepoints.next()))
     }
 
-    /// Runs a statement without a savepoint: where it fails or is given up, all of its lot is undone. One that
-    /// changes something is its last.
+    /// Runs a statement without a savepoint. One that changes something is its last: until its commit, which follows in one go,
+    /// its lot is undone where it is given up.
     pub(crate) async fn bare(&mut self, query: Query<'_>, changes: bool) -> Result<Vec<AnyRow>> {
         let lot = self.lot()?;
-        lot.is_broken = true;
+        lot.left = Left::Bare;
         let rows = query.fetch_all(&mut *lot.tx).await.map_err(failed)?;
-        lot.is_broken = changes;
+        lot.left = if changes { Left::Bare } else { Left::Nothing };
         Ok(rows)
     }
 
     /// What those before it have made of the account, where it is not written down yet.
-    pub(crate) fn account(&self) -> Option<Account> {
+    pub(crate) fn account_before(&self) -> Option<Account> {
         self.turn.as_ref()?.as_ref()?.account
     }
 
-    /// What it makes of the account. Whether its lot writes that down.
-    pub(crate) fn leaves(&mut self, account: Account) -> bool {
-        self.account = self.queue.account.is_some().then_some(account);
-        self.account.is_some()
+    /// Leaves the account, as it is after this write, for its lot's end to write down. Whether lots do that here.
+    pub(crate) fn defer(&mut self, account: Account) -> bool {
+        self.account_after = self.queue.project.is_some().then_some(account);
+        self.account_after.is_some()
     }
 
     /// Whether its next statement may go without a savepoint.
     pub(crate) fn may_be_bare(&self) -> bool {
-        !self.is_marked && self.joined() == Joined::Within
+        !self.is_marked && self.joined() == Joined::Within && !self.queue.is_careful.load(Ordering::Relaxed)
     }
 
     /// The connection for a first statement that has the mark before it.
@@ -304,9 +307,9 @@ impl Member {
     /// The same where nothing has to follow its last statement: [`RELEASE`] was that one, or its savepoint stays.
     pub(crate) async fn commit_released(mut self) -> Result<()> {
         let (told, outcome) = oneshot::channel();
-        let account = self.account;
+        let account = self.account_after;
         let lot = self.lot()?;
-        (lot.is_torn, lot.is_broken) = (false, false);
+        lot.left = Left::Nothing;
         lot.account = account.or(lot.account);
         lot.members.push(told);
         drop(self);

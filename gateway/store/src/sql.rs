@@ -353,18 +353,18 @@ impl Write {
     }
 
     /// What writes of the same transaction have made of the account, where it is not written down yet.
-    pub(crate) fn account(&self) -> Option<Account> {
+    pub(crate) fn account_before(&self) -> Option<Account> {
         match &self.inner {
             Inner::Own(_) => None,
-            Inner::Shared(member) => member.account(),
+            Inner::Shared(member) => member.account_before(),
         }
     }
 
-    /// What this one makes of the account. Whether that is written down by the transaction's end.
-    pub(crate) fn leaves(&mut self, account: Account) -> bool {
+    /// Leaves the account, as it is after this write, for the transaction's end to write down. Whether that does.
+    pub(crate) fn defer(&mut self, account: Account) -> bool {
         match &mut self.inner {
             Inner::Own(_) => false,
-            Inner::Shared(member) => member.leaves(account),
+            Inner::Shared(member) => member.defer(account),
         }
     }
 

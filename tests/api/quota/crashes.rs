@@ -2,14 +2,15 @@
 
 use super::size;
 use http::Method;
-use portcullis_tests::faults::{Answer, Faults};
+use portcullis_tests::faults::{Answer, Faults, Seen};
 use portcullis_tests::gateway::Gateway;
 use portcullis_tests::http::encode;
-use portcullis_tests::image::{Blob, Manifest};
+use portcullis_tests::image::{Blob, IMAGE, Manifest};
 use portcullis_tests::ledger::Account;
+use portcullis_tests::raw::Raw;
 use portcullis_tests::registry::Registry;
 use portcullis_tests::repository::with_digest;
-use portcullis_tests::scene::{House, within};
+use portcullis_tests::scene::{EFFECT, House, within};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -108,4 +109,27 @@ fn a_deletion_that_the_upstream_did_before_the_crash_is_given_back() {
     within(SETTLED, || (house.gateway.account("acme") == Account { used: 0, reserved: 0 }).then_some(()));
     house.acme("gone").blob(&image.blobs[1].digest).refused(404, "BLOB_UNKNOWN");
     assert_eq!(house.acme("gone").tags(), Vec::<String>::new());
+}
+
+#[test]
+fn a_client_that_goes_away_while_the_upstream_is_asked_for_sizes_leaves_nothing() {
+    let registry = Registry::start();
+    // Blobs that came past the gateway: how large they are is never answered.
+    let is_asked = |seen: &Seen| seen.method == "HEAD" && seen.target.contains("/blobs/");
+    let upstream = Faults::before(&registry.url(), move |seen| is_asked(seen).then(Answer::silence));
+    let house = House::open(Gateway::before(&upstream.url()).set("upstream.isolation", "repository"));
+    let (image, who) = (Manifest::image(1, 100), house.acme.admin.credentials());
+    let mut client = Raw::connect(&house.gateway.http());
+    client.send(format!(
+        "PUT /v2/acme/app/manifests/1.0 HTTP/1.1\r\nhost: {}\r\nauthorization: {}\r\ncontent-type: {IMAGE}\r\ncontent-length: {}\r\n\r\n",
+        house.gateway.authority(),
+        who.header().expect("somebody pushes"),
+        image.blob.bytes.len(),
+    ));
+    client.send(&image.blob.bytes);
+    upstream.wait_for_head(is_asked);
+    assert_eq!(house.gateway.account("acme").reserved, image.blob.bytes.len() as u64);
+    drop(client);
+    within(EFFECT, || (house.gateway.account("acme") == Account { used: 0, reserved: 0 }).then_some(()));
+    assert!(!upstream.heads().iter().any(|seen| seen.method == "PUT"), "nothing went upstream");
 }

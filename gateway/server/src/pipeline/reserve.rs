@@ -10,6 +10,7 @@ use super::screen::{Leave, Screened};
 use crate::config::Isolation;
 use crate::quota::{Hold, PATIENCE, TakeError, Wanted, abandon, operation_id};
 use crate::tag_lock::TagLocks;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::{StatusCode, header};
 use portcullis_oci::manifest::Manifest;
 use portcullis_oci::route::UploadStart;
@@ -20,6 +21,10 @@ use portcullis_tenancy::{Project, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// How many sizes of one manifest's blobs the upstream is asked for at once.
+const STATED_AT_ONCE: usize = 8;
 
 /// An operation that may go upstream. Only this stage makes one.
 pub struct Cleared {
@@ -86,6 +91,21 @@ pub async fn reserve(visit: &Visit, screened: Screened) -> Result<Cleared, Refus
     Ok(Cleared { screened, room })
 }
 
+/// Room for a manifest of which nothing has gone upstream: a client that goes away meanwhile leaves nothing behind.
+struct Unsent {
+    hold: Arc<Hold>,
+    is_over: bool,
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        if let (false, Ok(runtime)) = (self.is_over, Handle::try_current()) {
+            let hold = Arc::clone(&self.hold);
+            runtime.spawn(async move { hold.release().await });
+        }
+    }
+}
+
 /// What one operation needs room for.
 struct Need<'a> {
     visit: &'a Visit,
@@ -118,7 +138,7 @@ impl Need<'_> {
         let journal = ends_as.map(|digest| self.journal(&id, JournalStep::PutBlob { digest: digest.clone() }));
         let alone_within = session.map(|_| PATIENCE);
         let wanted = Wanted { base, length, journal, alone_within, ..self.wanted(id, Purpose::Upload) };
-        Ok(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None })
+        Ok(Room { hold: self.take(&wanted).await?, sizes: Vec::new(), locks: None })
     }
 
     /// The end of an upload that its client gives up: it brings nothing, and nobody else may be at work at it.
@@ -132,7 +152,7 @@ impl Need<'_> {
             alone_within: Some(Duration::ZERO),
             ..self.wanted(session.upload.clone(), Purpose::Upload)
         };
-        Ok(Some(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None }))
+        Ok(Some(Room { hold: self.take(&wanted).await?, sizes: Vec::new(), locks: None }))
     }
 
     /// A mount: nothing where the project is charged with the blob already. None where its size cannot be told: it will be no
@@ -157,7 +177,7 @@ impl Need<'_> {
         let journal = self.journal(&id, JournalStep::PutBlob { digest: digest.clone() });
         let (length, journal) = (Some(bytes), Some(journal));
         let wanted = Wanted { length, journal, ..self.wanted(id, Purpose::Mount) };
-        Ok(Some(Room { hold: self.take(wanted).await?, sizes: Vec::new(), locks: None }))
+        Ok(Some(Room { hold: self.take(&wanted).await?, sizes: Vec::new(), locks: None }))
     }
 
     /// A manifest: its own bytes, and those of all that it names and the project is not charged with. Sizes come from the ledger
@@ -175,11 +195,14 @@ impl Need<'_> {
         let (length, journal) = (Some(0), Some(self.journal(&id, step)));
         let manifest = Some((manifest.digest.clone(), manifest.size));
         let wanted = Wanted { length, journal, pins, manifest, locks_tags, ..self.wanted(id, Purpose::Manifest) };
-        let hold = self.take(wanted).await?;
+        let hold = self.take(&wanted).await?;
+        let mut unsent = Unsent { hold: Arc::clone(&hold), is_over: false };
         let store = &self.visit.worker.app.store;
         let claimed = || TagLocks::claimed(store, &self.project.id, &self.repository, tags.to_vec(), hold.id());
         let locks = hold.has_locked().then(claimed);
-        match self.of_unknown(&hold).await {
+        let stated = self.of_unknown(&hold, &wanted).await;
+        unsent.is_over = true;
+        match stated {
             Ok(sizes) => Ok(Room { hold, sizes, locks }),
             Err(refusal) => {
                 hold.release().await;
@@ -192,21 +215,22 @@ impl Need<'_> {
     }
 
     /// Blobs that a manifest names and the ledger does not know, at the sizes that the upstream states.
-    async fn of_unknown(&self, hold: &Hold) -> Result<Vec<(Digest, u64)>, Refusal> {
-        let mut sizes = Vec::new();
+    async fn of_unknown(&self, hold: &Hold, wanted: &Wanted) -> Result<Vec<(Digest, u64)>, Refusal> {
+        let unknown = hold.unknown();
         // Where the gateway keeps repositories apart, what it does not know is not there.
-        if self.visit.settings.config.upstream.isolation == Isolation::Repository {
-            let name = self.project.upstream_name(&self.repository);
-            for digest in hold.unknown() {
-                // What is not there, the upstream will miss as well; but for foreign layers, which cost nothing.
-                if let Some(size) = self.stated_size(&name, &digest).await? {
-                    sizes.push((digest, size));
-                }
-            }
+        if unknown.is_empty() || self.visit.settings.config.upstream.isolation != Isolation::Repository {
+            return Ok(Vec::new());
         }
-        let bytes = sizes.iter().fold(0_u64, |sum, (_, size)| sum.saturating_add(*size));
-        if bytes > 0 {
-            hold.extend(bytes).await?;
+        let name = &self.project.upstream_name(&self.repository);
+        let size_of =
+            |digest: Digest| async move { Ok::<_, Refusal>((self.stated_size(name, &digest).await?, digest)) };
+        let stated = stream::iter(unknown).map(size_of).buffered(STATED_AT_ONCE);
+        // What is not there, the upstream will miss as well; but for foreign layers, which cost nothing.
+        let there = stated.try_filter_map(|(size, digest)| async move { Ok(size.map(|size| (digest, size))) });
+        let sizes: Vec<(Digest, u64)> = there.try_collect().await?;
+        if !sizes.is_empty() {
+            let bytes = sizes.iter().fold(0_u64, |sum, (_, size)| sum.saturating_add(*size));
+            hold.extend(wanted, bytes).await?;
         }
         hold.refusal().map_or(Ok(sizes), Err)
     }
@@ -231,7 +255,7 @@ impl Need<'_> {
         }
     }
 
-    async fn take(&self, wanted: Wanted) -> Result<Arc<Hold>, Refusal> {
+    async fn take(&self, wanted: &Wanted) -> Result<Arc<Hold>, Refusal> {
         let worker = &self.visit.worker;
         let hold = worker.app.holds.take(&self.project, wanted).await?;
         let Some(refusal) = hold.refusal() else { return Ok(hold) };

@@ -152,7 +152,13 @@ impl Hold {
         if let Some(error) = outcome.failure.take() {
             return Some(error.into());
         }
-        let shortage = outcome.shortage?;
+        let mut shortage = outcome.shortage?;
+        if self.purpose == Purpose::Manifest && !shortage.waits {
+            // What a first step got of it goes back with the refusal.
+            let held = self.held();
+            shortage.account.reserved = shortage.account.reserved.saturating_sub(held);
+            shortage.asked = shortage.asked.saturating_add(held);
+        }
         Some(Refusal::Quota(shortage.message(self.project.name.as_str(), self.purpose.name())))
     }
 

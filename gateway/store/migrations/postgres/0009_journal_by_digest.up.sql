@@ -2,5 +2,5 @@
 -- does not cost what else is under way in the project.
 -- Behind a long reader, a dump for one, this fails instead of holding up all that comes after it.
 SET LOCAL lock_timeout = '5s';
-CREATE INDEX journal_by_digest ON journal (project_id, digest);
 DROP INDEX journal_by_project;
+CREATE INDEX journal_by_digest ON journal (project_id, digest);

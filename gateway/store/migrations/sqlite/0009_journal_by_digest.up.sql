@@ -1,4 +1,4 @@
 -- Whether a push and a deletion of one thing are under way side by side is asked at the end of each: by the thing, so that it
 -- does not cost what else is under way in the project.
-CREATE INDEX journal_by_digest ON journal (project_id, digest);
 DROP INDEX journal_by_project;
+CREATE INDEX journal_by_digest ON journal (project_id, digest);

@@ -4,6 +4,7 @@
 use super::blob;
 use super::look::{Found, Look, Standing, looking, read_look};
 use super::{CHUNK, FEW, placeholders, size};
+use crate::gather::again;
 use crate::sql::{Query, SqlStore, Write, bounded};
 use crate::together::Joined;
 use crate::{journal, row};
@@ -72,7 +73,7 @@ impl Ledger {
         let rows = write.look(select, read_look).await?;
         let (standing, mut found) = Found::of(rows).ok_or(StoreError::Missing)?;
         let Standing { mut account, cap } = standing;
-        if let Some(Account { committed, reserved, waiting, .. }) = write.account() {
+        if let Some(Account { committed, reserved, waiting, .. }) = write.account_before() {
             account = Account { committed, reserved, waiting, ..account };
         }
         found.blobs.extend(blob::known(&mut write, project, further).await?);
@@ -114,10 +115,14 @@ impl Ledger {
         }
     }
 
-    /// The same where what was deleted and waits upstream may be so many percent of the quota.
-    fn shortage_upstream(&self, asked: u64, waiting_percent: Option<u32>) -> Option<Shortage> {
-        let free = self.before.free_upstream(waiting_percent?)?;
-        (asked > 0 && asked > free).then_some(Shortage { account: self.before, asked, total: None, waits: true })
+    /// The same where what was deleted and waits upstream may be so many percent of the quota, for a reservation that grows to
+    /// `all` bytes of which so many are there already.
+    fn shortage_upstream(&self, all: u64, held: u64, there: u64, waiting_percent: Option<u32>) -> Option<Shortage> {
+        let others = Account { reserved: self.before.reserved.saturating_sub(held), ..self.before };
+        let free = others.free_upstream(waiting_percent?)?;
+        let asked = all.saturating_sub(held.max(there));
+        let is_short = asked > 0 && all.saturating_sub(there) > free;
+        is_short.then_some(Shortage { account: self.before, asked, total: None, waits: true })
     }
 
     /// So much is not charged any more, and waits until it is taken away.
@@ -140,7 +145,7 @@ impl Ledger {
         query("DELETE FROM reservation WHERE id = $1 AND project_id = $2").bind(id).bind(self.project.0.to_string())
     }
 
-    /// Writes the account down, and makes all of it durable.
+    /// Sees to it that the account is written down, and makes all of it durable.
     pub(crate) async fn commit(self) -> Result<Account> {
         self.commit_with(Vec::new()).await.map(|(account, _)| account)
     }
@@ -150,7 +155,7 @@ impl Ledger {
         if self.account != self.before {
             // What no column takes is this one's fault, and not its lot's.
             let save = save(&self.project, &self.account)?;
-            if !self.write.leaves(self.account) {
+            if !self.write.defer(self.account) {
                 statements.insert(0, save);
             }
         }
@@ -175,7 +180,7 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
         return Ok(Admission::Busy);
     }
     // What is there and not charged takes up no more storage than it does.
-    let again = found.blobs.values().fold(0_u64, |sum, blob| sum.saturating_add(blob.waiting()));
+    let there = found.blobs.values().fold(0_u64, |sum, blob| sum.saturating_add(blob.waiting()));
     let (brought, unknown) = match claim.manifest {
         Some((_, size)) => {
             let unpaid = found.unpaid(&claim.pins);
@@ -185,8 +190,9 @@ pub(crate) async fn reserve(store: &SqlStore, claim: &Claim) -> Result<Admission
         None => (0, Vec::new()),
     };
     let have = found.held;
-    let least = claim.at_least.saturating_add(brought).saturating_sub(have);
-    let upstream = ledger.shortage_upstream(least.saturating_sub(again), claim.waiting_percent);
+    let all = claim.at_least.saturating_add(brought);
+    let least = all.saturating_sub(have);
+    let upstream = ledger.shortage_upstream(all.max(have), have, there, claim.waiting_percent);
     if let Some(shortage) = ledger.shortage(least, 0).or(upstream) {
         return Ok(Admission::Refused(shortage));
     }
@@ -283,21 +289,25 @@ pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
     let ended = ended.bind(now.as_millisecond()).bind(SWEEP);
     let mut released = 0_u64;
     for id in store.all(ended, |row| row::boxed(row, "id")).await? {
-        let Some(project) = project_of(store, &id).await? else { continue };
-        let look = Look { reservation: Some(&id), ..Look::default() };
-        let (mut ledger, found) = match Ledger::look(store, &project, true, look).await {
-            Err(StoreError::Missing) => continue,
-            opened => opened?,
-        };
-        // It may have been renewed since.
-        let still = query("SELECT 1 AS found FROM reservation WHERE id = $1 AND expires_at < $2");
-        if !ledger.write.look(still.bind(&*id).bind(now.as_millisecond()), |_| Ok(())).await?.is_empty() {
-            let end = ledger.end_reservation(&id, found.held);
-            ledger.commit_with(vec![end]).await?;
-            released = released.saturating_add(1);
-        }
+        released = released.saturating_add(u64::from(again(|| release_ended(store, &id, now)).await?));
     }
     Ok(released)
+}
+
+/// Releases a reservation where nobody has renewed it since.
+async fn release_ended(store: &SqlStore, id: &str, now: Timestamp) -> Result<bool> {
+    let Some(project) = project_of(store, id).await? else { return Ok(false) };
+    let look = Look { reservation: Some(id), ..Look::default() };
+    let (mut ledger, found) = match Ledger::look(store, &project, true, look).await {
+        Err(StoreError::Missing) => return Ok(false),
+        opened => opened?,
+    };
+    let still = query("SELECT 1 AS found FROM reservation WHERE id = $1 AND expires_at < $2");
+    if ledger.write.look(still.bind(id).bind(now.as_millisecond()), |_| Ok(())).await?.is_empty() {
+        return Ok(false);
+    }
+    let end = ledger.end_reservation(id, found.held);
+    ledger.commit_with(vec![end]).await.map(|_| true)
 }
 
 pub(crate) async fn renew(

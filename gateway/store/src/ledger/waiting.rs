@@ -2,6 +2,7 @@
 //! other one's way.
 
 use super::account::Ledger;
+use crate::gather::again;
 use crate::row;
 use crate::sql::SqlStore;
 use portcullis_oci::{Digest, RepositoryName};
@@ -49,7 +50,7 @@ pub(crate) async fn expire_orphans(
     let mut expired = Vec::new();
     for project in due {
         // One whose account cannot be had is in no other one's way.
-        match expire_of(store, &project, before, now, share).await {
+        match again(|| expire_of(store, &project, before, now, share)).await {
             Ok(of_it) => expired.extend(of_it.into_iter().map(|(digest, size)| (project.clone(), digest, size))),
             Err(error) => tracing::warn!(project = &*project.0, %error, "its orphans are charged until the next sweep"),
         }
@@ -109,7 +110,7 @@ pub(crate) async fn take(
         let next = next.bind(&*passed).bind(before.as_millisecond()).bind(now.as_millisecond());
         match store.optional(next, |row| Ok(ProjectId(row::boxed(row, "id")?))).await? {
             Some(project) => {
-                if let Some(taken) = take_of(store, &project, before, now, until).await? {
+                if let Some(taken) = again(|| take_of(store, &project, before, now, until)).await? {
                     return Ok(Some(taken));
                 }
                 passed = project.0;

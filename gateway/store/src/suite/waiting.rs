@@ -28,6 +28,16 @@ pub async fn what_was_deleted_takes_up_room_until_it_is_taken_away(nodes: Nodes)
     let named = Claim { pins: vec![digest("a"), digest("b")], ..half("z", 900, 900) };
     assert_eq!(held(&nodes.one.reserve(&named).await.unwrap()), Some(900));
     nodes.one.release("z").await.unwrap();
+    // With a blob besides that only the upstream knows, in two steps: what is there already counts once.
+    let pins = vec![digest("a"), digest("?")];
+    let manifest = Claim { pins, manifest: Some((digest("m"), 10)), ..half("m", 0, 0) };
+    let Admission::Granted { held: 410, unknown, .. } = nodes.one.reserve(&manifest).await.unwrap() else { panic!() };
+    assert_eq!(unknown, [digest("?")]);
+    let with = |bytes| Claim { at_least: bytes, at_most: bytes, ..manifest.clone() };
+    let Admission::Refused(shortage) = nodes.one.reserve(&with(291)).await.unwrap() else { panic!() };
+    assert_eq!((shortage.waits, shortage.asked), (true, 291));
+    assert_eq!(held(&nodes.one.reserve(&with(290)).await.unwrap()), Some(700));
+    nodes.one.release("m").await.unwrap();
 
     hold(&*nodes.one, &acme.id, &app, &digest("a"), 400, None, at(3)).await.unwrap();
     assert_eq!(waiting().await, 800);

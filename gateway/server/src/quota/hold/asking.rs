@@ -34,16 +34,16 @@ impl Hold {
         }
     }
 
-    /// Asks for room for so many bytes beyond what it holds. Where there is none, it has the shortage.
-    pub async fn extend(&self, bytes: u64) -> Result<(), TakeError> {
-        let all = self.held().saturating_add(bytes);
-        self.ask(all, all, None).await
+    /// Asks for what was wanted with so many bytes besides: those of blobs that its manifest names and the ledger does not know.
+    /// Where there is no room for them, it has the shortage.
+    pub async fn extend(&self, wanted: &Wanted, bytes: u64) -> Result<(), TakeError> {
+        self.ask(bytes, bytes, Some(wanted)).await
     }
 
-    /// Asks for room; what is `first` wanted goes along.
-    pub(in crate::quota) async fn ask(&self, least: u64, most: u64, first: Option<&Wanted>) -> Result<(), TakeError> {
+    /// Asks for room; what is wanted goes along.
+    pub(in crate::quota) async fn ask(&self, least: u64, most: u64, wanted: Option<&Wanted>) -> Result<(), TakeError> {
         let _order = self.asking.lock().await;
-        let Err(mut shortage) = self.claim(least, most, first).await? else { return Ok(()) };
+        let Err(mut shortage) = self.claim(least, most, wanted).await? else { return Ok(()) };
         // Nobody is refused while what is in the way may be given back, and from here on nobody takes any ahead.
         let turn = self.holds.turn(&self.project.id).lock_owned().await;
         for pause in [Duration::ZERO].into_iter().chain(SECOND_LOOKS) {
@@ -59,7 +59,7 @@ impl Hold {
             for neighbour in neighbours {
                 neighbour.give_back_spare().await;
             }
-            match self.claim(least, most, first).await? {
+            match self.claim(least, most, wanted).await? {
                 Ok(()) => return Ok(()),
                 Err(still) => shortage = still,
             }
@@ -75,7 +75,7 @@ impl Hold {
         &self,
         at_least: u64,
         at_most: u64,
-        first: Option<&Wanted>,
+        wanted: Option<&Wanted>,
     ) -> Result<Result<(), Shortage>, TakeError> {
         let claim = Claim {
             id: self.id.clone(),
@@ -86,9 +86,9 @@ impl Hold {
             at_most,
             now: self.holds.times().0,
             expires_at: self.holds.times().1,
-            pins: first.map(|wanted| wanted.pins.clone()).unwrap_or_default(),
-            manifest: first.and_then(|wanted| wanted.manifest.clone()),
-            journal: first.and_then(|wanted| wanted.journal.clone()),
+            pins: wanted.map(|wanted| wanted.pins.clone()).unwrap_or_default(),
+            manifest: wanted.and_then(|wanted| wanted.manifest.clone()),
+            journal: wanted.and_then(|wanted| wanted.journal.clone()),
             waiting_percent: self.waiting_percent,
             lock_until: self.locks_tags.then(tag_lock::lease),
             lease: (locked(&self.outcome).lease == Leased::Wanted).then(|| self.holds.lease()),
@@ -114,7 +114,8 @@ impl Hold {
         }
     }
 
-    fn held(&self) -> u64 {
+    /// What is reserved, in bytes.
+    pub(super) fn held(&self) -> u64 {
         self.base.saturating_add(locked(&self.room).allowed)
     }
 
