@@ -229,6 +229,7 @@ compare ratios.
 - `ratio` is to the registry alone in the same turn, the median of all turns: what changes from turn to turn is the machine. The
   goal is that no push fails, and {GOAL} of what the registry takes by itself.
 - Both stores are durable: SQLite with `synchronous = FULL`, PostgreSQL with `fsync = on`, on the same disk as the registries.
+  PostgreSQL's log has gone round before, as on a server in use: no run waits for a file of it to be made.
 - `quiet` counts the runs during which everything else on the machine used less than 0.1 cores.
 
 ## Where the time goes
