@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod blob;
 mod look;
 pub(crate) mod manifest;
+pub(crate) mod reservation;
 pub(crate) mod tag;
 pub(crate) mod waiting;
 

@@ -1,6 +1,7 @@
 //! What ends by itself: uploads under way, stored scope sets, and the sweep that takes away what has ended.
 
-use crate::ledger::account;
+use crate::gather::again;
+use crate::ledger::reservation;
 use crate::row;
 use crate::sql::{SqlStore, Write};
 use crate::together::Joined;
@@ -38,7 +39,7 @@ pub(crate) async fn close_upload(store: &SqlStore, id: &str) -> Result<()> {
     for sql in ["DELETE FROM upload WHERE id = $1", "DELETE FROM abandoned_upload WHERE id = $1"] {
         store.execute(query(sql).bind(id)).await?;
     }
-    account::release(store, id).await
+    again(|| reservation::release(store, id)).await
 }
 
 pub(crate) async fn move_upload(store: &SqlStore, id: &str, upstream: &str) -> Result<()> {
@@ -136,7 +137,7 @@ pub(crate) async fn sweep(store: &SqlStore, now: Timestamp) -> Result<u64> {
     )));
     write.execute(locks.bind(now.as_millisecond()).bind(SWEEP)).await?;
     write.commit().await?;
-    Ok(swept.saturating_add(account::sweep(store, now).await?))
+    Ok(swept.saturating_add(reservation::sweep(store, now).await?))
 }
 
 fn read_upload(row: &AnyRow) -> Result<Upload> {

@@ -177,16 +177,16 @@ impl Store for SqlStore {
     }
 
     async fn reserve(&self, claim: &Claim) -> Result<Admission> {
-        shared(|| ledger::account::reserve(self, claim)).await
+        shared(|| ledger::reservation::reserve(self, claim)).await
     }
     async fn shrink(&self, id: &str, holder: &str, bytes: u64, expires_at: Timestamp) -> Result<()> {
-        shared(|| ledger::account::shrink(self, id, holder, bytes, expires_at)).await
+        shared(|| ledger::reservation::shrink(self, id, holder, bytes, expires_at)).await
     }
     async fn release(&self, id: &str) -> Result<()> {
-        shared(|| ledger::account::release(self, id)).await
+        shared(|| ledger::reservation::release(self, id)).await
     }
     async fn renew(&self, ids: &[Box<str>], now: Timestamp, until: Timestamp, lease: Option<&Lease>) -> Result<()> {
-        within(ledger::account::renew(self, ids, now, until, lease)).await
+        within(ledger::reservation::renew(self, ids, now, until, lease)).await
     }
     async fn recount(&self, project: &ProjectId, repair: bool) -> Result<(u64, u64)> {
         shared(|| ledger::account::recount(self, project, repair)).await
