@@ -3,6 +3,7 @@
 
 use super::hint;
 use super::{ConfigError, ReadFile};
+use portcullis_oci::text::is_harmful;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
@@ -377,10 +378,13 @@ fn join(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
 }
 
-/// A path, counted from the configuration's directory where it is relative.
+/// A path, counted from the configuration's directory where it is relative. It is shown to people as it is.
 pub(super) fn parse_path(base_dir: &Path, text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() || text.contains('\0') {
-        return Err("must be a path, absolute or counted from the configuration's directory".to_owned());
+    if text.is_empty() || text.contains(is_harmful) {
+        return Err(
+            "must be a path, absolute or counted from the configuration's directory, without characters that steer a terminal"
+                .to_owned(),
+        );
     }
     Ok(base_dir.join(text))
 }

@@ -2,7 +2,7 @@
 
 use super::hint::shown;
 use super::origin::host_address;
-use super::reader::Section;
+use super::reader::{Section, parse_path};
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -112,7 +112,7 @@ fn check_url(base_dir: &Path, text: &str) -> Result<Zeroizing<String>, String> {
         if path.is_empty() || path.starts_with(":memory:") || path.contains(['?', '#', '%']) {
             return Err("must name a file and nothing else, because every command opens the same one; write sqlite:///var/lib/portcullis/portcullis.db".to_owned());
         }
-        return sqlite_url(&base_dir.join(path));
+        return sqlite_url(&parse_path(base_dir, path)?);
     }
     let Some(postgres) = Postgres::split(text) else {
         let scheme = text.split(':').next().unwrap_or_default();

@@ -187,6 +187,8 @@ fn words_and_lists_of_the_wrong_kind_are_refused() {
         ("traces", "service_name = \"\"", "must be a word"),
         ("management", "listen = \"unix:\"", "must be a path"),
         ("management", "listen = \"unix:/x\\u0000\"", "must be a path"),
+        ("management", "listen = \"unix:/x\\ty\"", "must be a path"),
+        ("traces", "ca_file = \"/x\\u202ey\"", "must be a path"),
         ("management", "listen = \"9090\"", "no address with a port"),
         ("store", "url = \"mysql://db/p\"", "\"mysql\" is no store that is known"),
         ("store", "url = \"postgres://p:pw@db/p\"", "write password_file"),

@@ -2,7 +2,7 @@
 
 use super::super::hint::shown;
 use super::super::origin::{host_address, parse_host};
-use super::super::reader::Section;
+use super::super::reader::{Section, parse_path};
 use super::super::upstream::certificates;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -106,7 +106,7 @@ fn parse(base_dir: &Path, text: &str) -> Result<Url, String> {
         if path.is_empty() {
             return Err("must name a socket after unix:, such as unix:/run/redis/redis.sock".to_owned());
         }
-        return Ok((RedisPlace::Unix(base_dir.join(path)), 0, None));
+        return Ok((RedisPlace::Unix(parse_path(base_dir, path)?), 0, None));
     }
     let (rest, tls) = match (text.strip_prefix("redis://"), text.strip_prefix("rediss://")) {
         (Some(rest), _) => (rest, false),
