@@ -2,9 +2,11 @@
 
 use super::size;
 use http::Method;
+use portcullis_oci::{RepositoryName, Tag};
+use portcullis_tenancy::{Store as _, Timestamp};
 use portcullis_tests::faults::{Answer, Faults, Seen};
 use portcullis_tests::gateway::Gateway;
-use portcullis_tests::http::encode;
+use portcullis_tests::http::{block_on, encode};
 use portcullis_tests::image::{Blob, IMAGE, Manifest};
 use portcullis_tests::ledger::Account;
 use portcullis_tests::raw::Raw;
@@ -111,12 +113,16 @@ fn a_deletion_that_the_upstream_did_before_the_crash_is_given_back() {
     assert_eq!(house.acme("gone").tags(), Vec::<String>::new());
 }
 
+/// The gateway asks for the size of a blob that it does not know.
+fn asks_for_a_size(seen: &Seen) -> bool {
+    seen.method == "HEAD" && seen.target.contains("/blobs/")
+}
+
 #[test]
 fn a_client_that_goes_away_while_the_upstream_is_asked_for_sizes_leaves_nothing() {
     let registry = Registry::start();
     // Blobs that came past the gateway: how large they are is never answered.
-    let is_asked = |seen: &Seen| seen.method == "HEAD" && seen.target.contains("/blobs/");
-    let upstream = Faults::before(&registry.url(), move |seen| is_asked(seen).then(Answer::silence));
+    let upstream = Faults::before(&registry.url(), |seen| asks_for_a_size(seen).then(Answer::silence));
     let house = House::open(Gateway::before(&upstream.url()).set("upstream.isolation", "repository"));
     let (image, who) = (Manifest::image(1, 100), house.acme.admin.credentials());
     let mut client = Raw::connect(&house.gateway.http());
@@ -127,9 +133,45 @@ fn a_client_that_goes_away_while_the_upstream_is_asked_for_sizes_leaves_nothing(
         image.blob.bytes.len(),
     ));
     client.send(&image.blob.bytes);
-    upstream.wait_for_head(is_asked);
+    upstream.wait_for_head(asks_for_a_size);
     assert_eq!(house.gateway.account("acme").reserved, image.blob.bytes.len() as u64);
     drop(client);
     within(EFFECT, || (house.gateway.account("acme") == Account { used: 0, reserved: 0 }).then_some(()));
     assert!(!upstream.heads().iter().any(|seen| seen.method == "PUT"), "nothing went upstream");
+}
+
+#[test]
+fn a_tag_that_becomes_free_while_the_upstream_is_asked_for_sizes_keeps_nobody_waiting() {
+    let registry = Registry::start();
+    let answers = Arc::new(AtomicBool::new(false));
+    let may_answer = Arc::clone(&answers);
+    let upstream = Faults::before(&registry.url(), move |seen| {
+        while asks_for_a_size(seen) && !may_answer.load(Ordering::SeqCst) {
+            portcullis_tests::process::pause();
+        }
+        None
+    });
+    let house = House::open(Gateway::before(&upstream.url()).set("upstream.isolation", "repository"));
+    let image = Manifest::image(1, 100);
+    image.blobs.iter().for_each(|blob| drop(registry.repository("acme/app").put_blob(blob).expect(201)));
+    let (name, tag) = (RepositoryName::parse("acme/app").expect("a name"), Tag::parse("1.0").expect("a tag"));
+    let lock_until = |until: Option<Timestamp>| {
+        let done = block_on(async {
+            let store = portcullis_store::open(&house.gateway.store_url(), 2).await?;
+            let acme = store.project("acme").await?.expect("it was made").id;
+            match until {
+                Some(until) => store.lock_tag(&acme, &name, &tag, "another", Timestamp::now(), until).await,
+                None => store.unlock_tag(&acme, &name, &tag, "another").await.map(|()| true),
+            }
+        });
+        assert!(done.expect("the store is there"));
+    };
+    lock_until(Timestamp::now().checked_add(Duration::from_secs(60)).ok());
+    let (app, pushed) = (house.acme("app"), image.clone());
+    let pushing = std::thread::spawn(move || app.put_manifest("1.0", &pushed));
+    upstream.wait_for_head(asks_for_a_size);
+    lock_until(None);
+    answers.store(true, Ordering::SeqCst);
+    pushing.join().expect("no panic").expect(201);
+    assert_eq!(house.gateway.account("acme"), Account { used: size(&image), reserved: 0 });
 }

@@ -202,6 +202,8 @@ impl Need<'_> {
         let locks = hold.has_locked().then(claimed);
         let stated = self.of_unknown(&hold, &wanted).await;
         unsent.is_over = true;
+        // The tags may have become free in between.
+        let locks = locks.or_else(|| hold.has_locked().then(claimed));
         match stated {
             Ok(sizes) => Ok(Room { hold, sizes, locks }),
             Err(refusal) => {
