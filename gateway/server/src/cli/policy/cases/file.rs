@@ -55,6 +55,12 @@ pub(in crate::cli) fn read(places: &[PathBuf]) -> Result<Vec<Case>, Failure> {
             cases.extend(read_file(place)?);
             continue;
         }
+        if place.join("policy.yaml").exists() {
+            let place = place.display();
+            return Err(Failure::Refused(format!(
+                "{place} is a policy's directory, and not one of cases: write --directory {place}, or name its cases"
+            )));
+        }
         let entries = std::fs::read_dir(place)
             .map_err(|error| Failure::Refused(format!("{} cannot be read: {error}", place.display())))?;
         let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();

@@ -53,6 +53,14 @@ fn a_mistake_is_told_with_its_place() {
 }
 
 #[test]
+fn a_policy_s_directory_is_told_from_one_of_cases() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("policy.yaml"), "name: a").unwrap();
+    let failure = read(&[directory.path().to_owned()]).unwrap_err();
+    assert!(failure.to_string().contains("write --directory"), "{failure}");
+}
+
+#[test]
 fn a_recorded_question_is_a_case() {
     for hook in Hook::ALL {
         let question = smoke_question(hook);
