@@ -333,11 +333,15 @@ impl Write {
 
     /// The same for a look, which changes nothing and locks nothing.
     pub(crate) async fn look<T>(&mut self, query: Query<'_>, read: impl Fn(&AnyRow) -> Result<T>) -> Result<Vec<T>> {
-        let rows = match &mut self.inner {
-            Inner::Shared(member) if member.may_be_bare() => member.bare(query, false).await?,
-            _ => self.rows(query).await?,
-        };
-        rows.iter().map(read).collect()
+        self.bare_rows(query, false).await?.iter().map(read).collect()
+    }
+
+    /// The rows of a look, or of a last statement that `changes` something: without a savepoint, where that can be spared.
+    async fn bare_rows(&mut self, query: Query<'_>, changes: bool) -> Result<Vec<AnyRow>> {
+        match &mut self.inner {
+            Inner::Shared(member) if member.may_be_bare() => member.bare(query, changes).await,
+            _ => self.rows(query).await,
+        }
     }
 
     async fn rows(&mut self, query: Query<'_>) -> Result<Vec<AnyRow>> {
@@ -382,11 +386,7 @@ impl Write {
         let rows = if statements.is_empty() {
             0
         } else {
-            let all = together(statements, self.joined())?;
-            match &mut self.inner {
-                Inner::Shared(member) if member.may_be_bare() => member.bare(all, true).await?.len(),
-                _ => self.rows(all).await?.len(),
-            }
+            self.bare_rows(together(statements, self.joined())?, true).await?.len()
         };
         match self.inner {
             Inner::Own(tx) => tx.commit().await.map_err(failed)?,

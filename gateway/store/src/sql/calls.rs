@@ -26,14 +26,17 @@ use std::sync::Arc;
 struct Late;
 
 async fn within<T, F: Future<Output = Result<T>>>(call: F) -> Result<T> {
-    let bounded = async { tokio::time::timeout(DEADLINE, call).await.map_err(|_| failure(Late))? };
-    watch::told(watch::name_of::<F>(), bounded).await
+    bounded(watch::name_of::<F>(), call).await
 }
 
 /// The same for a call whose write shares its transaction with others.
 async fn shared<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> Result<T> {
-    let bounded = async { tokio::time::timeout(DEADLINE, again(call)).await.map_err(|_| failure(Late))? };
-    watch::told(watch::name_of::<F>(), bounded).await
+    bounded(watch::name_of::<F>(), again(call)).await
+}
+
+async fn bounded<T>(name: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+    let bounded = async { tokio::time::timeout(DEADLINE, call).await.map_err(|_| failure(Late))? };
+    watch::told(name, bounded).await
 }
 
 #[async_trait::async_trait]
